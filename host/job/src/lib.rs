@@ -1,0 +1,19 @@
+//! The domain of Waymark: identifiers, states, what a job is made of, and the rules between them.
+//!
+//! No I/O and no clock of its own: time is always passed in, in milliseconds since the Unix epoch
+//! as the store's server tells it. The modules in the order a job meets them:
+//!
+//! * [`id`]: job identifiers, which carry their creation time and their partition.
+//! * [`state`]: the states, the controls, and which control is legal in which state.
+//! * [`record`]: the immutable [`record::Spec`] and the mutable [`record::Record`] of a job.
+//! * [`retry`]: failures, the retry policy and its back-off.
+
+pub mod id;
+pub mod record;
+pub mod retry;
+pub mod state;
+
+pub use id::JobId;
+pub use record::{JobError, Progress, Record, Spec};
+pub use retry::{Failure, RetryPolicy};
+pub use state::{Control, State};

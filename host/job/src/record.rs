@@ -1,0 +1,156 @@
+//! What is kept of a job: the [`Spec`] that never changes, and the [`Record`] that does.
+//!
+//! JSON values travel as text: neither the store nor the worker has a reason to look inside.
+//! The scripts of the store read both as MessagePack maps; the short field names are theirs.
+
+use crate::JobId;
+use serde::{Deserialize, Serialize};
+
+/// Lowest and highest priority; 9 is served first.
+pub const PRIORITY_MAX: u8 = 9;
+
+/// What the caller asked for. Immutable.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Job type: 1 to 64 of a-z, 0-9, '_' and '-'.
+    #[serde(rename = "t")]
+    pub job_type: String,
+    /// Queue; empty means the job type's own.
+    #[serde(rename = "q", default, skip_serializing_if = "String::is_empty")]
+    pub queue: String,
+    /// 0 to 9, 9 first.
+    #[serde(rename = "p", default, skip_serializing_if = "is_zero")]
+    pub priority: u8,
+    /// Input, JSON text.
+    #[serde(rename = "i")]
+    pub input: String,
+    /// Free metadata of the caller, a JSON object as text.
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
+    /// Labels for filtering.
+    #[serde(rename = "g", default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// The caller's identifier for a larger whole.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// At most one job with this key is not ended.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub unique_key: Option<String>,
+    /// Attempts in all; `None`: the job type's.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// Soft limit of running time, milliseconds.
+    #[serde(rename = "sl", default, skip_serializing_if = "Option::is_none")]
+    pub soft_limit_ms: Option<u64>,
+    /// Hard limit of running time, milliseconds.
+    #[serde(rename = "hl", default, skip_serializing_if = "Option::is_none")]
+    pub hard_limit_ms: Option<u64>,
+    /// The job that spawned this one.
+    #[serde(rename = "pa", default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<JobId>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(value: &u8) -> bool {
+    *value == 0
+}
+
+impl Spec {
+    /// The queue's name.
+    #[must_use]
+    pub fn queue(&self) -> &str {
+        if self.queue.is_empty() { &self.job_type } else { &self.queue }
+    }
+}
+
+/// Units of work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Finished.
+    pub current: u64,
+    /// In all, where known.
+    #[serde(default)]
+    pub total: Option<u64>,
+    /// One line for a person.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// Why a job failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobError {
+    /// Stable code, such as `guest-trap`, `invalid-input`, `memory-limit`.
+    pub kind: String,
+    /// One sentence.
+    pub message: String,
+    /// Back-trace of the guest, where there is one.
+    #[serde(default)]
+    pub trace: Option<String>,
+}
+
+/// What changes while a job lives. While a job is claimed, its claimer is the only writer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// Which run of the job, from 1; a restart begins the next.
+    pub run: u32,
+    /// Failed attempts so far in this run.
+    pub attempt: u32,
+    /// Hosts that died under the job since its last commit.
+    pub crashes: u32,
+    /// Commits in this run; also the number of the last committed step.
+    pub step: u64,
+    /// Output records committed.
+    pub outputs: u64,
+    /// Digest of the plugin version that this run began with.
+    pub digest: Option<String>,
+    /// Semantic version of that plugin.
+    pub version: Option<String>,
+    /// The worker that last held the job.
+    pub host: Option<String>,
+    /// First claim of this run, Unix milliseconds.
+    pub started_ms: Option<u64>,
+    /// End, Unix milliseconds.
+    pub ended_ms: Option<u64>,
+    /// Not before, Unix milliseconds.
+    pub not_before_ms: Option<u64>,
+    /// Last commit, Unix milliseconds.
+    pub committed_ms: Option<u64>,
+    /// Running time so far in this run, milliseconds.
+    pub ran_ms: u64,
+    /// Progress, as last committed.
+    pub progress: Option<Progress>,
+    /// The last failure.
+    pub error: Option<JobError>,
+    /// Children spawned so far in this run, oldest first.
+    pub children: Vec<JobId>,
+    /// Name of the awaited signal, while waiting for one.
+    pub signal: Option<String>,
+    /// Claim under which the job last left the running state: tells a repeated finish from a lost one.
+    pub claim: Option<String>,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            run: 1,
+            attempt: 0,
+            crashes: 0,
+            step: 0,
+            outputs: 0,
+            digest: None,
+            version: None,
+            host: None,
+            started_ms: None,
+            ended_ms: None,
+            not_before_ms: None,
+            committed_ms: None,
+            ran_ms: 0,
+            progress: None,
+            error: None,
+            children: Vec::new(),
+            signal: None,
+            claim: None,
+        }
+    }
+}
