@@ -1,0 +1,162 @@
+#!lua
+-- Writes what workers did with claimed jobs: each commit wholly or not at all.
+--
+-- KEYS[1]  head of the partition's keys
+-- ARGV     checkpoints kept per job, how long they are kept (ms), then for each commit 18 values and its lists:
+--            id, token, number of the last step, type, queue, priority, letter of the state to go to (r: goes on),
+--            packed record, when it is due (ms) or '', result or '', selector to go back to or '' (its type),
+--            packed checkpoint or '', unique key or '', parent or '', why it failed, signal awaited or '',
+--            number of output records, number of children, the records, and six values per child (create.lua)
+--
+-- Answers  per commit: 'D' + letter of the state the job is in now, 'A' written before, 'L' claim lost
+-- Events   the state of every job written and of every child; wake if a line grew
+local keep, ttl_ms = tonumber(ARGV[1]), ARGV[2]
+local ids, starts, total = {}, {}, 0
+do
+  local at, last = 3, #ARGV
+  while at <= last do
+    total = total + 1
+    ids[total], starts[total] = ARGV[at], at
+    at = at + 18 + ARGV[at + 16] + 6 * ARGV[at + 17]
+  end
+end
+local claims = read_many('HMGET', key('claims'), ids)
+local pausing = redis.call('EXISTS', key('ctl')) == 1 and read_many('HMGET', key('ctl'), ids) or {}
+
+local answers, states, freed, kept_claims, results, resumed = {}, {}, {}, {}, {}, {}
+local parents, waits = {}, {}
+-- What this call did to a job already: its claim now, or the token under which it left.
+local claimed, left_by = {}, {}
+local lists = {}
+
+-- Why a commit is refused; nil if it is not.
+local function refusal(number, id, token, goes_on, step)
+  local claim = claimed[id] or claims[number]
+  if left_by[id] then return left_by[id] == token and 'A' or 'L' end
+  if not claim or claim_token(claim) ~= token then
+    local stored = redis.call('HGET', key('st'), id)
+    local record = stored and cmsgpack.unpack(string.sub(stored, 2))
+    return record and record.claim == token and 'A' or 'L'
+  end
+  if goes_on and tonumber(string.match(claim, ':(%-?%d+):')) >= step then return 'A' end
+  return nil, claim
+end
+
+local function spawn(parent, at)
+  local id, queue, type = ARGV[at], ARGV[at + 2], ARGV[at + 3]
+  if redis.call('HEXISTS', key('jobs'), id) == 1 then return end
+  local extra = ARGV[at + 5] ~= '' and cmsgpack.unpack(ARGV[at + 5]) or nil
+  local letter = create_one(id, ARGV[at + 1], queue, type, ARGV[at + 4], extra and due_of(extra), extra)
+  redis.call('SADD', key('types'), type)
+  redis.call('HSET', key('kids:' .. parent), id, '')
+  redis.call('HINCRBY', key('kids:' .. parent), 'n', 1)
+  event(id, letter)
+end
+
+for number = 1, total do
+  local at, id = starts[number], ids[number]
+  local token, type, letter = ARGV[at + 1], ARGV[at + 3], ARGV[at + 6]
+  local goes_on, ends = letter == 'r', letter == 'S' or letter == 'F'
+  local refused, claim = refusal(number, id, token, goes_on, tonumber(ARGV[at + 2]))
+  if refused then
+    answers[number] = refused
+  else
+    local packed = ARGV[at + 7]
+    if pausing[number] and not ends then
+      letter, goes_on = 'p', false
+      local record = cmsgpack.unpack(packed)
+      record.claim, record.not_before_ms, record.signal = token, nil, nil
+      packed = cmsgpack.pack(record)
+    end
+    local outputs, children = tonumber(ARGV[at + 16]), tonumber(ARGV[at + 17])
+    states[#states + 1] = id
+    if goes_on then
+      states[#states + 1] = 'q' .. packed
+      claim = token .. ':' .. ARGV[at + 2] .. string.match(claim, '^%x+:%-?%d+(:.*)$')
+      kept_claims[#kept_claims + 1] = id
+      kept_claims[#kept_claims + 1] = claim
+      claimed[id] = claim
+    else
+      states[#states + 1] = letter .. packed
+      freed[#freed + 1] = id
+      left_by[id] = token
+      if pausing[number] then resumed[#resumed + 1] = id end
+      local own = lists[type]
+      if not own then
+        own = { removed = list_of(removed, 'x:o:' .. type) }
+        lists[type] = own
+      end
+      count(type, 'r', -1)
+      count(type, letter, 1)
+      if letter == 'q' then
+        local selector = ARGV[at + 10] ~= '' and ARGV[at + 10] or type
+        depth(ARGV[at + 4], 1)
+        enqueue(ARGV[at + 4], selector, ARGV[at + 5], id, true)
+      else
+        own.removed[#own.removed + 1] = id
+        local index = own[letter]
+        if not index then
+          index = list_of(added, 'x:' .. letter .. ':' .. type)
+          own[letter] = index
+        end
+        index[#index + 1] = 0
+        index[#index + 1] = id
+        if ARGV[at + 8] ~= '' and letter ~= 'p' then redis.call('ZADD', key('due'), ARGV[at + 8], id) end
+        if letter == 'w' then waits[#waits + 1] = { number, id, ARGV[at + 15] } end
+      end
+    end
+    if letter == 'S' and ARGV[at + 9] ~= '' then
+      results[#results + 1] = id
+      results[#results + 1] = ARGV[at + 9]
+    end
+    if ARGV[at + 11] ~= '' then
+      redis.call('LPUSH', key('cp:' .. id), ARGV[at + 11])
+      redis.call('LTRIM', key('cp:' .. id), 0, keep - 1)
+      redis.call('PEXPIRE', key('cp:' .. id), ttl_ms)
+    end
+    if outputs > 0 then
+      local records = {}
+      for index = 1, outputs do records[index] = ARGV[at + 17 + index] end
+      write_many('RPUSH', key('out:' .. id), records)
+    end
+    for child = 1, children do spawn(id, at + 18 + outputs + 6 * (child - 1)) end
+    if ends then
+      if ARGV[at + 12] ~= '' then release_unique(ARGV[at + 12], id) end
+      if ARGV[at + 13] ~= '' then
+        local outcome = letter == 'S' and ARGV[at + 9] or ARGV[at + 14]
+        parents[#parents + 1] = { ARGV[at + 13], id, letter .. outcome }
+      end
+    end
+    answers[number] = 'D' .. letter
+    event(id, letter)
+  end
+end
+write_many('HSET', key('st'), states)
+write_many('HSET', key('res'), results)
+write_many('HSET', key('claims'), kept_claims)
+write_many('HDEL', key('claims'), freed)
+write_many('HDEL', key('ctl'), resumed)
+
+-- Only now, because a parent and its child may have been committed by the same call; and after what is gathered,
+-- because a job that leaves an index it only just came to needs two writes.
+if #parents > 0 or #waits > 0 then flush() end
+for _, one in ipairs(parents) do tell_parent(one[1], one[2], one[3]) end
+for _, one in ipairs(waits) do
+  local number, id, signal = one[1], one[2], one[3]
+  local letter, record = state_of(id)
+  if letter == 'w' then
+    local over
+    if signal ~= '' then
+      over = redis.call('HEXISTS', key('sig:' .. id), signal) == 1
+    else
+      over = tonumber(redis.call('HGET', key('kids:' .. id), 'n') or 0) <= 0
+    end
+    if over then
+      wake(id, spec_of(id), 'w', record, true)
+      letter = 'q'
+    end
+  end
+  answers[number] = 'D' .. letter
+end
+flush()
+return answers

@@ -1,0 +1,123 @@
+#!lua flags=allow-oom
+-- What an operator asks of one job. Asking for what is the case already changes nothing.
+--
+-- KEYS[1]  head of the partition's keys
+-- ARGV     id, 'pause', 'resume', 'restart' or 'cancel', step of the checkpoint to restart from or '', channel on
+--          which workers listen
+--
+-- Answers  'D' + letter: the job is in this state now; 'P': it runs and pauses at the end of its step;
+--          'R' + letter: refused in this state, or its unique key is another job's by now; 'N': no such
+--          checkpoint; 'M': no such job
+-- Events   the new state; wake; "worker verb id" on the channel where a worker holds the job
+local id, verb, from, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local spec = spec_of(id)
+if not spec then return 'M' end
+local letter, record, claim = state_of(id)
+local is_ended = letter == 'S' or letter == 'F' or letter == 'C'
+
+local function tell(what) redis.call('PUBLISH', channel, claim_worker(claim) .. ' ' .. what .. ' ' .. id) end
+
+if verb == 'pause' then
+  if letter == 'p' then return 'Dp' end
+  if is_ended then return 'R' .. letter end
+  if letter == 'r' then
+    redis.call('HSET', key('ctl'), id, 'pause')
+    tell('pause')
+    return 'P'
+  end
+  redis.call('ZREM', key('due'), id)
+  record.not_before_ms, record.signal = nil, nil
+  put_state(id, 'p', record)
+  move(spec.t, spec.q, id, letter, 'p')
+  event(id, 'p')
+  flush()
+  return 'Dp'
+end
+
+if verb == 'resume' then
+  if letter == 'q' then return 'Dq' end
+  if letter == 'r' then
+    if redis.call('HDEL', key('ctl'), id) == 1 then tell('resume') end
+    return 'Dr'
+  end
+  if letter ~= 'p' then return 'R' .. letter end
+  -- A job that had begun goes on before those that have not.
+  wake(id, spec, 'p', record, (record.step or 0) > 0)
+  flush()
+  return 'Dq'
+end
+
+if verb == 'restart' then
+  if letter ~= 'p' and not is_ended then return 'R' .. letter end
+  local checkpoints, headers, chosen = redis.call('LRANGE', key('cp:' .. id), 0, -1), {}, nil
+  for at, checkpoint in ipairs(checkpoints) do
+    headers[at] = cmsgpack.unpack(string.sub(checkpoint, 7, 6 + tonumber(string.sub(checkpoint, 1, 6))))
+    if not chosen and from ~= '' and headers[at].step == tonumber(from) then chosen = at end
+  end
+  if from ~= '' and not chosen then return 'N' end
+  if spec.u then
+    local holder = redis.call('HGET', key('uniq'), spec.u)
+    if holder and holder ~= id then return 'R' .. letter end
+    redis.call('HSET', key('uniq'), spec.u, id)
+  end
+  local again, outputs, kept, ttl_ms = { run = (record.run or 1) + 1 }, 0, {}, redis.call('PTTL', key('cp:' .. id))
+  if chosen then
+    local header = headers[chosen]
+    outputs = header.outputs
+    again.step, again.outputs, again.progress = header.step, outputs, header.progress
+    again.digest, again.version = header.plugin_digest, header.plugin_version
+    again.committed_ms, again.children = header.created_ms, {}
+    local kids = key('kids:' .. id)
+    for at, child in ipairs(record.children or {}) do
+      if at <= header.children then
+        again.children[at] = child
+      else
+        -- What was spawned after the checkpoint is not waited for.
+        if redis.call('HGET', kids, child) == '' then redis.call('HINCRBY', kids, 'n', -1) end
+        redis.call('HDEL', kids, child)
+      end
+    end
+    local length = tonumber(string.sub(checkpoints[chosen], 1, 6))
+    header.run = again.run
+    local packed = cmsgpack.pack(header)
+    kept[1] = string.format('%06d', #packed) .. packed .. string.sub(checkpoints[chosen], 7 + length)
+  else
+    redis.call('DEL', key('sig:' .. id), key('kids:' .. id))
+  end
+  if outputs == 0 then
+    redis.call('DEL', key('out:' .. id))
+  else
+    redis.call('LTRIM', key('out:' .. id), 0, outputs - 1)
+  end
+  -- A checkpoint whose output records are gone cannot be gone back to.
+  local most = #checkpoints
+  for at, checkpoint in ipairs(checkpoints) do
+    if headers[at].outputs <= outputs and at ~= chosen and #kept < most then kept[#kept + 1] = checkpoint end
+  end
+  redis.call('DEL', key('cp:' .. id))
+  if #kept > 0 then
+    write_many('RPUSH', key('cp:' .. id), kept)
+    if ttl_ms > 0 then redis.call('PEXPIRE', key('cp:' .. id), ttl_ms) end
+  end
+  redis.call('HDEL', key('res'), id)
+  wake(id, spec, letter, again, false)
+  flush()
+  return 'Dq'
+end
+
+if letter == 'C' then return 'DC' end
+if is_ended then return 'R' .. letter end
+if claim then
+  redis.call('HDEL', key('claims'), id)
+  redis.call('HDEL', key('ctl'), id)
+  tell('drop')
+end
+redis.call('ZREM', key('due'), id)
+record.ended_ms, record.not_before_ms, record.signal = NOW, nil, nil
+put_state(id, 'C', record)
+move(spec.t, spec.q, id, letter, 'C')
+release_unique(spec.u, id)
+tell_parent(spec.pa, id, 'Fthe job was cancelled')
+event(id, 'C')
+flush()
+return 'DC'

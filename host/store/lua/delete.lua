@@ -1,0 +1,40 @@
+#!lua flags=allow-oom
+-- Forgets jobs with everything kept for them.
+--
+-- KEYS[1]  head of the partition's keys
+-- ARGV     channel on which workers listen; '' to forget them in any state, or only those that ended so many ms
+--          ago; ids
+--
+-- Answers  how many were forgotten
+-- Events   C for every job that had not ended; "worker drop id" on the channel where a worker held it
+local channel, age_ms = ARGV[1], ARGV[2]
+local ids, forgotten, orphans = {}, 0, {}
+for at = 3, #ARGV do ids[at - 2] = ARGV[at] end
+local gone = {}
+for _, id in ipairs(ids) do
+  local spec = spec_of(id)
+  local letter, record, claim = state_of(id)
+  local is_ended = letter == 'S' or letter == 'F' or letter == 'C'
+  if spec and (age_ms == '' or (is_ended and (record.ended_ms or 0) + age_ms < NOW)) then
+    forgotten = forgotten + 1
+    gone[#gone + 1] = id
+    if claim then redis.call('PUBLISH', channel, claim_worker(claim) .. ' drop ' .. id) end
+    index_remove(letter, spec.t, id)
+    if spec.q ~= spec.t then gather(removed, 'xq:' .. spec.q, id) end
+    if spec.c then gather(removed, 'corr:' .. spec.c, id) end
+    for _, tag in ipairs(spec.g or {}) do gather(removed, 'tag:' .. tag, id) end
+    if letter == 's' or letter == 'w' then gather(removed, 'due', id) end
+    count(spec.t, letter, -1)
+    if letter == 'q' then depth(spec.q, -1) end
+    release_unique(spec.u, id)
+    redis.call('UNLINK', key('cp:' .. id), key('out:' .. id), key('log:' .. id), key('sig:' .. id), key('kids:' .. id))
+    if not is_ended then
+      event(id, 'C')
+      if spec.pa then orphans[#orphans + 1] = { spec.pa, id } end
+    end
+  end
+end
+for _, name in ipairs({ 'jobs', 'st', 'res', 'claims', 'ctl', 'dropped' }) do write_many('HDEL', key(name), gone) end
+for _, one in ipairs(orphans) do tell_parent(one[1], one[2], 'Fthe job was deleted') end
+flush()
+return forgotten

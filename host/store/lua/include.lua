@@ -1,0 +1,268 @@
+-- Shared by every script of the store; placed behind the first line.
+-- KEYS[1] is the head of every key of one partition, such as "{wm0}:".
+
+local HEAD = KEYS[1]
+-- Variadic commands are cut into pieces: unpack fails at about 8,000 values.
+local PIECE = 1000
+-- Lines are served by (9 - priority) * 2^49 + the microsecond of their last turn, counted from 2026:
+-- below 2^53, so that it is exact as a score.
+local PRIORITY_SPAN = 562949953421312
+local EPOCH_US = 1767225600000000
+
+local function key(name) return HEAD .. name end
+
+local TIME = redis.call('TIME')
+local NOW_US = TIME[1] * 1000000 + TIME[2]
+local NOW = math.floor(NOW_US / 1000)
+
+local function write_many(command, name, values)
+  for from = 1, #values, PIECE do
+    redis.call(command, name, unpack(values, from, math.min(from + PIECE - 1, #values)))
+  end
+end
+
+local function read_many(command, name, fields)
+  if #fields <= PIECE then
+    if #fields == 0 then return {} end
+    return redis.call(command, name, unpack(fields))
+  end
+  local all = {}
+  for from = 1, #fields, PIECE do
+    local part = redis.call(command, name, unpack(fields, from, math.min(from + PIECE - 1, #fields)))
+    for at = 1, #part do all[#all + 1] = part[at] end
+  end
+  return all
+end
+
+-- What a script gathers to write at its end, many at a time.
+local added, removed, counts, depths, pushed, fronts, events = {}, {}, {}, {}, {}, {}, {}
+
+local function gather(map, name, value)
+  local list = map[name]
+  if not list then list = {}; map[name] = list end
+  list[#list + 1] = value
+end
+
+-- The list gathered for a name, to be filled by the caller.
+local function list_of(map, name)
+  local list = map[name]
+  if not list then list = {}; map[name] = list end
+  return list
+end
+
+local function class(letter)
+  if letter == 'q' or letter == 'r' then return 'o' end
+  return letter
+end
+
+local function index_add(letter, type, id)
+  local name = 'x:' .. class(letter) .. ':' .. type
+  local list = added[name]
+  if not list then list = {}; added[name] = list end
+  local n = #list
+  list[n + 1] = 0
+  list[n + 2] = id
+end
+
+local function index_remove(letter, type, id) gather(removed, 'x:' .. class(letter) .. ':' .. type, id) end
+
+local function count(type, letter, by)
+  local field = type .. '|' .. letter
+  counts[field] = (counts[field] or 0) + by
+end
+
+local function depth(queue, by) depths[queue] = (depths[queue] or 0) + by end
+
+-- Moves a job between states in index and counts.
+local function move(type, queue, id, before, after)
+  if before == after then return end
+  count(type, before, -1)
+  count(type, after, 1)
+  if class(before) ~= class(after) then
+    index_remove(before, type, id)
+    index_add(after, type, id)
+  end
+  if before == 'q' then depth(queue, -1) end
+  if after == 'q' then depth(queue, 1) end
+end
+
+local function line_name(queue, selector, priority) return queue .. '|' .. selector .. '|' .. priority end
+
+local function enqueue(queue, selector, priority, id, front)
+  local name = line_name(queue, selector, priority)
+  gather(front and fronts or pushed, name, id)
+end
+
+local function event(id, letter) events[#events + 1] = id .. ':' .. letter end
+
+local function split_line(name)
+  return string.match(name, '^([^|]*)|([^|]*)|(%d)$')
+end
+
+local function open_line(queue, selector, priority)
+  redis.call('SADD', key('lines:' .. queue), selector .. '|' .. priority)
+  if redis.call('SISMEMBER', key('paused'), queue) == 0 then
+    local score = (9 - priority) * PRIORITY_SPAN + (NOW_US - EPOCH_US)
+    redis.call('ZADD', key('ready:' .. selector), 'NX', string.format('%.0f', score), priority .. '|' .. queue)
+  end
+end
+
+local function flush()
+  for name, list in pairs(removed) do write_many('ZREM', key(name), list) end
+  for name, list in pairs(added) do write_many('ZADD', key(name), list) end
+  for field, by in pairs(counts) do
+    if by ~= 0 then redis.call('HINCRBY', key('counts'), field, by) end
+  end
+  for queue, by in pairs(depths) do
+    if by ~= 0 then redis.call('HINCRBY', key('depth'), queue, by) end
+  end
+  local woken = false
+  for name, list in pairs(pushed) do
+    if #list > 0 then
+      write_many('LPUSH', key('line:' .. name), list)
+      open_line(split_line(name))
+      woken = true
+    end
+  end
+  for name, list in pairs(fronts) do
+    if #list > 0 then
+      write_many('RPUSH', key('line:' .. name), list)
+      open_line(split_line(name))
+      woken = true
+    end
+  end
+  if woken then redis.call('PUBLISH', key('wake'), '') end
+  if #events > 0 then redis.call('PUBLISH', key('ev'), table.concat(events, ' ')) end
+  -- A script may go on after this.
+  added, removed, counts, depths, pushed, fronts, events = {}, {}, {}, {}, {}, {}, {}
+end
+
+local function spec_of(id)
+  local packed = redis.call('HGET', key('jobs'), id)
+  if not packed then return nil end
+  local spec = cmsgpack.unpack(packed)
+  if not spec.q or spec.q == '' then spec.q = spec.t end
+  spec.p = spec.p or 0
+  return spec
+end
+
+-- State letter and record of a job that exists. A claimed job is running whatever its record says.
+local function state_of(id)
+  local stored = redis.call('HGET', key('st'), id)
+  local claim = redis.call('HGET', key('claims'), id)
+  local letter, record = 'q', { run = 1 }
+  if stored then
+    letter = string.sub(stored, 1, 1)
+    record = cmsgpack.unpack(string.sub(stored, 2))
+  end
+  if claim then letter = 'r' end
+  return letter, record, claim
+end
+
+local function put_state(id, letter, record)
+  redis.call('HSET', key('st'), id, letter .. cmsgpack.pack(record))
+end
+
+-- Moves a job that is parked or ended into its line.
+local function wake(id, spec, before, record, front)
+  redis.call('ZREM', key('due'), id)
+  record.not_before_ms, record.signal = nil, nil
+  put_state(id, 'q', record)
+  move(spec.t, spec.q, id, before, 'q')
+  enqueue(spec.q, spec.t, spec.p, id, front)
+  event(id, 'q')
+end
+
+-- A claim is "<token, 32 characters>:<committed step or -1>:<worker>:<claimed at, ms>".
+local function claim_token(claim) return string.sub(claim, 1, 32) end
+local function claim_worker(claim) return string.match(claim, '^%x+:%-?%d+:(.*):%d+$') end
+
+local function release_unique(unique, id)
+  if unique and redis.call('HGET', key('uniq'), unique) == id then
+    redis.call('HDEL', key('uniq'), unique)
+  end
+end
+
+-- A child ended: its parent is told, and wakes if it was the last one awaited.
+local function tell_parent(parent, id, outcome)
+  if not parent then return end
+  local kids = key('kids:' .. parent)
+  if redis.call('HGET', kids, id) ~= '' then return end
+  redis.call('HSET', kids, id, outcome)
+  if redis.call('HINCRBY', kids, 'n', -1) > 0 then return end
+  local letter, record = state_of(parent)
+  if letter ~= 'w' or record.signal then return end
+  local spec = spec_of(parent)
+  if not spec then return end
+  wake(parent, spec, 'w', record, true)
+end
+
+-- Takes a job from a claimed worker that is gone. Answers the letter of the state it went to.
+local function take_back(id, claim, crashed, crashes_max)
+  local spec = spec_of(id)
+  redis.call('HDEL', key('claims'), id)
+  local pausing = redis.call('HDEL', key('ctl'), id) == 1
+  if not spec then return 'q' end
+  local _, record = state_of(id)
+  local letter = 'q'
+  if crashed then
+    record.crashes = (record.crashes or 0) + 1
+    if record.crashes >= crashes_max then
+      letter = 'F'
+      record.ended_ms = NOW
+      record.error = {
+        kind = 'poisonous',
+        message = 'a worker died under the job ' .. record.crashes .. ' times in a row',
+      }
+    end
+  end
+  if letter == 'q' and pausing then letter = 'p' end
+  put_state(id, letter, record)
+  move(spec.t, spec.q, id, 'r', letter)
+  if letter == 'q' then enqueue(spec.q, spec.t, spec.p, id, true) end
+  if letter == 'F' then
+    release_unique(spec.u, id)
+    tell_parent(spec.pa, id, 'F' .. record.error.message)
+  end
+  event(id, letter)
+  return letter
+end
+
+-- When a job is due, or nil if that is now. Extra: d delay ms, b not before (Unix ms).
+local function due_of(extra)
+  local due = math.max(extra.d and NOW + extra.d or 0, extra.b or 0)
+  return due > NOW and due or nil
+end
+
+local function park(id, type, due)
+  redis.call('ZADD', key('due'), string.format('%.0f', due), id)
+  put_state(id, 's', { run = 1, not_before_ms = due })
+  count(type, 's', 1)
+  index_add('s', type, id)
+end
+
+-- Further indexes of a new job. Extra: c correlation id, g tags.
+local function label(id, queue, type, extra)
+  if queue ~= type then
+    local list = list_of(added, 'xq:' .. queue)
+    list[#list + 1] = 0
+    list[#list + 1] = id
+  end
+  if not extra then return end
+  if extra.c then redis.call('ZADD', key('corr:' .. extra.c), 0, id) end
+  for _, tag in ipairs(extra.g or {}) do redis.call('ZADD', key('tag:' .. tag), 0, id) end
+end
+
+local function create_one(id, spec, queue, type, priority, due, extra)
+  redis.call('HSET', key('jobs'), id, spec)
+  label(id, queue, type, extra)
+  if due then
+    park(id, type, due)
+    return 's'
+  end
+  enqueue(queue, type, priority, id, false)
+  depth(queue, 1)
+  count(type, 'q', 1)
+  index_add('q', type, id)
+  return 'q'
+end

@@ -1,0 +1,56 @@
+#!lua
+-- Pauses, resumes or purges a queue.
+--
+-- KEYS[1]  head of the partition's keys
+-- ARGV[1]  queue     ARGV[2]  'pause', 'resume' or 'purge'
+--
+-- Answers  the number of jobs cancelled (purge: at most 500 a call; call again until it is 0), else 0
+local queue, verb = ARGV[1], ARGV[2]
+local lines = redis.call('SMEMBERS', key('lines:' .. queue))
+if verb == 'pause' then
+  redis.call('SADD', key('paused'), queue)
+  for _, line in ipairs(lines) do
+    local selector, priority = string.match(line, '^(.*)|(%d)$')
+    redis.call('ZREM', key('ready:' .. selector), priority .. '|' .. queue)
+  end
+  return 0
+end
+if verb == 'resume' then
+  redis.call('SREM', key('paused'), queue)
+  for _, line in ipairs(lines) do
+    local selector, priority = string.match(line, '^(.*)|(%d)$')
+    open_line(queue, selector, priority)
+  end
+  redis.call('PUBLISH', key('wake'), '')
+  return 0
+end
+local cancelled, popped = 0, 0
+for _, line in ipairs(lines) do
+  local selector, priority = string.match(line, '^(.*)|(%d)$')
+  while popped < 500 do
+    local ids = redis.call('RPOP', key('line:' .. line_name(queue, selector, priority)), 500 - popped)
+    if not ids then
+      redis.call('ZREM', key('ready:' .. selector), priority .. '|' .. queue)
+      redis.call('SREM', key('lines:' .. queue), line)
+      break
+    end
+    popped = popped + #ids
+    for _, id in ipairs(ids) do
+      local spec = spec_of(id)
+      local letter, record = state_of(id)
+      if spec and letter == 'q' then
+        record.ended_ms = NOW
+        put_state(id, 'C', record)
+        move(spec.t, spec.q, id, 'q', 'C')
+        release_unique(spec.u, id)
+        tell_parent(spec.pa, id, 'Fthe job was cancelled')
+        event(id, 'C')
+        cancelled = cancelled + 1
+      end
+    end
+  end
+end
+flush()
+-- A batch of nothing but entries of jobs that moved on is not the end.
+if cancelled == 0 and popped >= 500 then return -1 end
+return cancelled

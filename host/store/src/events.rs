@@ -1,0 +1,140 @@
+//! What other processes publish: new work, changed jobs, controls.
+
+use crate::{Store, pack};
+use futures_util::StreamExt as _;
+use std::time::Duration;
+use waymark_job::{JobId, State};
+
+/// Longest wait before a broken subscription is tried again.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// There may be something to claim.
+    Wake {
+        /// Where.
+        partition: u16,
+    },
+    /// Jobs changed their state, their progress or their output.
+    Event {
+        /// Where.
+        partition: u16,
+        /// Which, and the state each is in now.
+        items: Vec<(JobId, State)>,
+    },
+    /// A worker shall do something about a job.
+    Control {
+        /// The worker.
+        worker: String,
+        /// `pause`, `resume` or `drop`.
+        verb: String,
+        /// The job.
+        id: JobId,
+    },
+    /// A host shall drain.
+    Drain {
+        /// The host.
+        host: String,
+    },
+    /// The subscription stands, for the first time or again: what happened before it may have been missed.
+    Reconnected,
+}
+
+/// A subscription with a connection of its own, which comes back when it breaks.
+pub struct Subscription {
+    store: Store,
+    events: bool,
+    wakes: bool,
+    stream: Option<redis::aio::PubSubStream>,
+    wait: Duration,
+}
+
+impl Store {
+    /// Listens to events and controls.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        Subscription { store: self.clone(), events: true, wakes: false, stream: None, wait: Duration::ZERO }
+    }
+
+    /// Listens to new work and controls: what a worker needs.
+    #[must_use]
+    pub fn subscribe_work(&self) -> Subscription {
+        Subscription { store: self.clone(), events: false, wakes: true, stream: None, wait: Duration::ZERO }
+    }
+}
+
+impl Subscription {
+    /// The next message. Waits for ever; cancel-safe.
+    pub async fn next(&mut self) -> Message {
+        loop {
+            if let Some(stream) = &mut self.stream {
+                match stream.next().await {
+                    Some(message) => {
+                        if let Some(message) = self.read(&message) {
+                            return message;
+                        }
+                    }
+                    None => self.stream = None,
+                }
+                continue;
+            }
+            tokio::time::sleep(self.wait).await;
+            match self.open().await {
+                Ok(stream) => {
+                    self.stream = Some(stream);
+                    self.wait = Duration::ZERO;
+                    return Message::Reconnected;
+                }
+                Err(error) => {
+                    self.wait = (self.wait * 2).clamp(Duration::from_millis(50), RETRY_MAX);
+                    tracing::debug!(%error, "the subscription is tried again");
+                }
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<redis::aio::PubSubStream, redis::RedisError> {
+        let store = &self.store;
+        let (mut sink, stream) = store.inner.link.pubsub().await?.split();
+        sink.subscribe(store.control_channel()).await?;
+        for partition in 0..store.partitions() {
+            if self.wakes {
+                sink.subscribe(format!("{}wake", store.head(partition))).await?;
+            }
+            if self.events {
+                sink.subscribe(format!("{}ev", store.head(partition))).await?;
+            }
+        }
+        Ok(stream)
+    }
+
+    fn read(&self, message: &redis::Msg) -> Option<Message> {
+        let channel = message.get_channel_name();
+        let payload = std::str::from_utf8(message.get_payload_bytes()).ok()?;
+        if channel == self.store.control_channel() {
+            let mut words = payload.split(' ');
+            let (worker, verb, rest) = (words.next()?, words.next()?, words.next()?);
+            return if worker == "host" && verb == "drain" {
+                Some(Message::Drain { host: rest.to_owned() })
+            } else {
+                let id = JobId::parse(rest).ok()?;
+                Some(Message::Control { worker: worker.to_owned(), verb: verb.to_owned(), id })
+            };
+        }
+        // "{<prefix><partition>}:<name>"
+        let (tag, name) = channel.strip_prefix('{')?.split_once("}:")?;
+        let partition = tag.strip_prefix(self.store.options().prefix.as_str())?.parse().ok()?;
+        match name {
+            "wake" => Some(Message::Wake { partition }),
+            "ev" => {
+                let items = payload.split(' ').filter_map(|item| {
+                    let (id, letter) = item.split_once(':')?;
+                    Some((JobId::parse(id).ok()?, pack::state(letter.chars().next()?).ok()?))
+                });
+                Some(Message::Event { partition, items: items.collect() })
+            }
+            _ => None,
+        }
+    }
+}

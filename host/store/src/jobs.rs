@@ -1,0 +1,691 @@
+//! Creating, reading, listing and controlling jobs.
+
+use crate::{Error, Store, pack, script::Call};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::PoisonError;
+use waymark_job::{Control, JobId, Progress, Record, Spec, State};
+
+/// How long an idempotency key is remembered, milliseconds.
+const IDEMPOTENCY_TTL_MS: u64 = 86_400_000;
+/// Jobs created in one script call.
+const CREATE_MAX: usize = 500;
+/// Jobs looked at for one page of a filtered listing; a page may be short, its cursor goes on.
+const LOOKS_MAX: usize = 5_000;
+/// Longest page.
+const PAGE_MAX: usize = 1_000;
+
+/// A job to create.
+#[derive(Clone, Debug, Default)]
+pub struct NewJob {
+    /// Its id, where the caller fixed it.
+    pub id: Option<JobId>,
+    /// What is asked for.
+    pub spec: Spec,
+    /// Not before, Unix milliseconds.
+    pub not_before_ms: Option<u64>,
+    /// Not before so many milliseconds from now.
+    pub delay_ms: Option<u64>,
+    /// The same key answers with the same job for a day.
+    pub idempotency_key: Option<String>,
+}
+
+/// A job that was created, or that stands for the one asked for.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// Its id.
+    pub id: JobId,
+    /// It was there before: the unique key or the idempotency key is its.
+    pub existing: bool,
+    /// The server's time, Unix milliseconds.
+    pub created_ms: u64,
+    /// Where it stands.
+    pub state: State,
+}
+
+/// A checkpoint, its state decompressed and its digest checked.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The run that wrote it.
+    pub run: u32,
+    /// The step after which it was written.
+    pub step: u64,
+    /// Output records written by then.
+    pub outputs: u64,
+    /// Media type of the state.
+    pub mime_type: String,
+    /// Version of the state's shape.
+    pub state_version: u32,
+    /// The bytes that the plugin wrote.
+    pub state: Vec<u8>,
+    /// Version of the plugin.
+    pub plugin_version: String,
+    /// Digest of the plugin.
+    pub plugin_digest: String,
+    /// SHA-256 of the state, hexadecimal.
+    pub digest: String,
+    /// Length of the state.
+    pub bytes: u64,
+    /// When it was written, Unix milliseconds.
+    pub created_ms: u64,
+    /// When it will be forgotten, Unix milliseconds.
+    pub expires_ms: u64,
+    /// Progress by then.
+    pub progress: Option<Progress>,
+}
+
+/// What became of a control.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlAnswer {
+    /// The job is in this state now.
+    Done(State),
+    /// A running job will pause at the end of its step.
+    Pending,
+    /// The control does not fit this state.
+    Refused(State),
+    /// Restart from a step whose checkpoint is not kept.
+    NoCheckpoint,
+    /// No such job.
+    Missing,
+}
+
+/// What became of a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignalAnswer {
+    /// It woke the job.
+    Delivered,
+    /// The job will find it.
+    Stored,
+    /// The job has ended.
+    Ended(State),
+    /// No such job.
+    Missing,
+}
+
+/// A job as it stands.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Its id.
+    pub id: JobId,
+    /// What was asked for.
+    pub spec: Spec,
+    /// Where it stands.
+    pub state: State,
+    /// As last committed; `started_ms` and `host` of a running job are those of its claim.
+    pub record: Record,
+    /// Its result, JSON text.
+    pub result: Option<String>,
+    /// It runs, and will pause at the end of its step.
+    pub pause_pending: bool,
+}
+
+/// What to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Any of these states; empty: all.
+    pub states: Vec<State>,
+    /// Job type.
+    pub job_type: Option<String>,
+    /// Queue.
+    pub queue: Option<String>,
+    /// Tag.
+    pub tag: Option<String>,
+    /// Correlation id.
+    pub correlation_id: Option<String>,
+}
+
+impl Filter {
+    fn takes(&self, view: &View) -> bool {
+        (self.states.is_empty() || self.states.contains(&view.state))
+            && self.job_type.as_ref().is_none_or(|name| *name == view.spec.job_type)
+            && self.queue.as_ref().is_none_or(|name| name == view.spec.queue())
+            && self.tag.as_ref().is_none_or(|tag| view.spec.tags.contains(tag))
+            && self.correlation_id.as_ref().is_none_or(|id| view.spec.correlation_id.as_ref() == Some(id))
+    }
+}
+
+/// A page of a listing, newest first.
+#[derive(Debug)]
+pub struct Page {
+    /// The jobs.
+    pub jobs: Vec<View>,
+    /// Where the next page begins; `None`: there is none.
+    pub cursor: Option<String>,
+}
+
+/// Lines of a job's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogPage {
+    /// Number of the first line that follows, those counted that were dropped: larger than what was asked for
+    /// when they are gone.
+    pub first: u64,
+    /// The lines, oldest first.
+    pub lines: Vec<String>,
+}
+
+/// How long ended jobs are kept since they ended, milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Succeeded ones.
+    pub succeeded_ms: u64,
+    /// Failed ones.
+    pub failed_ms: u64,
+    /// Cancelled ones.
+    pub cancelled_ms: u64,
+}
+
+/// What a creation says besides the job itself; the scripts read it by these names.
+#[derive(Serialize)]
+struct Extra<'a> {
+    #[serde(rename = "d", skip_serializing_if = "Option::is_none")]
+    delay_ms: Option<u64>,
+    #[serde(rename = "b", skip_serializing_if = "Option::is_none")]
+    not_before_ms: Option<u64>,
+    #[serde(rename = "i", skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
+    #[serde(rename = "it", skip_serializing_if = "Option::is_none")]
+    idempotency_ttl_ms: Option<u64>,
+    #[serde(rename = "u", skip_serializing_if = "Option::is_none")]
+    unique_key: Option<&'a str>,
+    #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<&'a str>,
+    #[serde(rename = "g", skip_serializing_if = "<[_]>::is_empty")]
+    tags: &'a [String],
+}
+
+/// Adds the six values of a creation to a call. The job has its id.
+pub(crate) fn new_job(call: &mut Call<'_>, job: &NewJob) -> Result<(), Error> {
+    let spec = &job.spec;
+    let id = job.id.ok_or_else(|| Error::corrupt("a job to create", "it has no id"))?;
+    call.arg(id.as_str()).arg(pack::spec(spec)?).arg(spec.queue()).arg(&spec.job_type).arg(spec.priority);
+    let plain = job.delay_ms.is_none()
+        && job.not_before_ms.is_none()
+        && job.idempotency_key.is_none()
+        && spec.unique_key.is_none()
+        && spec.correlation_id.is_none()
+        && spec.tags.is_empty();
+    if plain {
+        call.arg("");
+        return Ok(());
+    }
+    let extra = Extra {
+        delay_ms: job.delay_ms,
+        not_before_ms: job.not_before_ms,
+        idempotency_key: job.idempotency_key.as_deref(),
+        idempotency_ttl_ms: job.idempotency_key.as_ref().map(|_| IDEMPOTENCY_TTL_MS),
+        unique_key: spec.unique_key.as_deref(),
+        correlation_id: spec.correlation_id.as_deref(),
+        tags: &spec.tags,
+    };
+    let packed = rmp_serde::to_vec_named(&extra).map_err(|error| Error::corrupt("a job to create", error))?;
+    call.arg(packed);
+    Ok(())
+}
+
+pub(crate) fn parse_id(bytes: &[u8]) -> Result<JobId, Error> {
+    let text = std::str::from_utf8(bytes).map_err(|error| Error::corrupt("a job id", error))?;
+    JobId::parse(text).map_err(|error| Error::corrupt("a job id", error))
+}
+
+/// A stable hash, so that every host finds the partition of a key (FNV-1a, 64 bits).
+fn hash(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+impl Store {
+    /// Creates jobs: one answer for each, in their order. Safe to repeat with the same ids.
+    ///
+    /// # Errors
+    /// The server does not answer; jobs of earlier pieces of the call may have been created.
+    pub async fn create(&self, mut jobs: Vec<NewJob>) -> Result<Vec<Created>, Error> {
+        let partitions = self.partitions();
+        let now_ms = self.about_now_ms().await?;
+        let mut pieces: HashMap<u16, Vec<usize>> = HashMap::new();
+        let mut made_up = Vec::with_capacity(jobs.len());
+        for (index, job) in jobs.iter_mut().enumerate() {
+            let job_had_no_id = job.id.is_none();
+            let id = match job.id {
+                Some(id) => id,
+                None => {
+                    // A key is looked up where it was kept: its jobs share its partition.
+                    let key = job.idempotency_key.as_deref().or(job.spec.unique_key.as_deref());
+                    let partition = match key {
+                        _ if partitions == 1 => 0,
+                        Some(key) => (hash(key) % u64::from(partitions)) as u16,
+                        None => (index % usize::from(partitions)) as u16,
+                    };
+                    let id = JobId::generate(now_ms, partition)?;
+                    job.id = Some(id);
+                    id
+                }
+            };
+            if id.partition() >= partitions {
+                return Err(Error::corrupt(
+                    format!("job id {id}"),
+                    "it names a partition that does not exist",
+                ));
+            }
+            made_up.push(job_had_no_id);
+            pieces.entry(id.partition()).or_default().push(index);
+        }
+        let mut created: Vec<Option<Created>> = vec![None; jobs.len()];
+        for (partition, indexes) in pieces {
+            for piece in indexes.chunks(CREATE_MAX) {
+                let mut call = self.call(&self.inner.scripts.create, partition);
+                for index in piece {
+                    new_job(&mut call, &jobs[*index])?;
+                }
+                // The ids are fixed: a second call after a lost answer changes nothing.
+                let answers: Vec<String> = call.run().await?;
+                let created_ms = answers.first().and_then(|now| now.parse().ok()).unwrap_or(now_ms);
+                for (index, answer) in piece.iter().zip(answers.iter().skip(1)) {
+                    let mut letters = answer.chars();
+                    let (existing, state, id) = match letters.next() {
+                        None => (false, State::Queued, jobs[*index].id),
+                        Some('E') => {
+                            let state = pack::state(letters.next().unwrap_or(' '))?;
+                            let id = parse_id(letters.as_str().as_bytes())?;
+                            // An id that was made up here can only be there because an answer was lost.
+                            let own = made_up[*index] && jobs[*index].id == Some(id);
+                            (!own, state, Some(id))
+                        }
+                        Some(letter) => (false, pack::state(letter)?, jobs[*index].id),
+                    };
+                    created[*index] = id.map(|id| Created { id, existing, created_ms, state });
+                }
+            }
+        }
+        created.into_iter().map(|one| one.ok_or_else(|| Error::corrupt("a creation", "no answer"))).collect()
+    }
+
+    /// Pauses, resumes, restarts or cancels. `from`: the step of the checkpoint to restart from.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn control(
+        &self,
+        id: &JobId,
+        control: Control,
+        from: Option<u64>,
+    ) -> Result<ControlAnswer, Error> {
+        let mut call = self.call(&self.inner.scripts.control, self.partition_of(id));
+        call.arg(id.as_str()).arg(control.name());
+        match from {
+            Some(step) => call.arg(step),
+            None => call.arg(""),
+        };
+        call.arg(self.control_channel());
+        let answer: String = call.run().await?;
+        let mut letters = answer.chars();
+        let kind = letters.next();
+        let state = letters.next().map(pack::state).transpose()?;
+        match (kind, state) {
+            (Some('D'), Some(state)) => Ok(ControlAnswer::Done(state)),
+            (Some('R'), Some(state)) => Ok(ControlAnswer::Refused(state)),
+            (Some('P'), _) => Ok(ControlAnswer::Pending),
+            (Some('N'), _) => Ok(ControlAnswer::NoCheckpoint),
+            (Some('M'), _) => Ok(ControlAnswer::Missing),
+            _ => Err(Error::corrupt("a control's answer", answer)),
+        }
+    }
+
+    /// Forgets a job; `false` where there is none.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn delete(&self, id: &JobId) -> Result<bool, Error> {
+        let mut call = self.call(&self.inner.scripts.delete, self.partition_of(id));
+        let deleted: u64 = call.arg(self.control_channel()).arg("").arg(id.as_str()).run().await?;
+        Ok(deleted == 1)
+    }
+
+    /// Delivers a signal with a JSON text.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn signal(&self, id: &JobId, name: &str, payload: &str) -> Result<SignalAnswer, Error> {
+        let mut call = self.call(&self.inner.scripts.signal, self.partition_of(id));
+        let answer: String = call.arg(id.as_str()).arg(name).arg(payload).run().await?;
+        let mut letters = answer.chars();
+        match (letters.next(), letters.next()) {
+            (Some('D'), _) => Ok(SignalAnswer::Delivered),
+            (Some('S'), _) => Ok(SignalAnswer::Stored),
+            (Some('E'), Some(letter)) => Ok(SignalAnswer::Ended(pack::state(letter)?)),
+            (Some('M'), _) => Ok(SignalAnswer::Missing),
+            _ => Err(Error::corrupt("a signal's answer", answer)),
+        }
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// The server does not answer, or what is stored cannot be read.
+    pub async fn get(&self, id: &JobId) -> Result<Option<View>, Error> {
+        Ok(self.views(self.partition_of(id), &[*id]).await?.pop())
+    }
+
+    /// The jobs of one partition that are there, in the order asked for.
+    async fn views(&self, partition: u16, ids: &[JobId]) -> Result<Vec<View>, Error> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let head = self.head(partition);
+        let fields: Vec<_> = ids.iter().map(JobId::as_str).collect();
+        let mut pipeline = redis::pipe();
+        // One transaction, so that a job is not seen between two states.
+        pipeline.atomic();
+        for name in ["jobs", "st", "res", "claims", "ctl"] {
+            pipeline.cmd("HMGET").arg(format!("{head}{name}")).arg(&fields);
+        }
+        type Column = Vec<Option<Vec<u8>>>;
+        let (specs, states, results, claims, controls): (Column, Column, Column, Column, Column) =
+            self.inner.link.pipeline(&pipeline).await?;
+        let rows = ids.iter().zip(specs).zip(states).zip(results).zip(claims).zip(controls);
+        let mut views = Vec::with_capacity(ids.len());
+        for (((((id, spec), state), result), claim), control) in rows {
+            let Some(spec) = spec else { continue };
+            let (mut state, mut record) = pack::read_state(id, state.as_deref())?;
+            if let Some(claim) = claim.as_deref().and_then(|claim| std::str::from_utf8(claim).ok()) {
+                state = State::Running;
+                // "<token>:<step>:<worker>:<claimed at>"
+                if let Some((rest, at)) = claim.rsplit_once(':') {
+                    record.host = rest.splitn(3, ':').nth(2).map(str::to_owned);
+                    record.started_ms = record.started_ms.or(at.parse().ok());
+                }
+            }
+            views.push(View {
+                id: *id,
+                spec: pack::read_spec(id, &spec)?,
+                state,
+                record,
+                result: result.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+                pause_pending: control.is_some(),
+            });
+        }
+        Ok(views)
+    }
+
+    /// A page of jobs, newest first. The cost does not depend on how many jobs are kept.
+    ///
+    /// # Errors
+    /// [`Error::BadCursor`], or the server does not answer.
+    pub async fn list(&self, filter: &Filter, limit: usize, cursor: Option<&str>) -> Result<Page, Error> {
+        let limit = limit.clamp(1, PAGE_MAX);
+        let mut below = match cursor {
+            Some(text) => Some(JobId::parse(text).map_err(|_| Error::BadCursor)?),
+            None => None,
+        };
+        let mut sources = Vec::new();
+        for partition in 0..self.partitions() {
+            sources.push((partition, self.sources(partition, filter).await?));
+        }
+        let mut jobs = Vec::with_capacity(limit);
+        let mut looks = 0;
+        loop {
+            let piece = (limit - jobs.len() + 1).max(16);
+            let mut ids = BTreeSet::new();
+            let mut more = false;
+            // What lies below the shortest full source's end is not complete yet.
+            let mut floor: Option<JobId> = None;
+            for (partition, source) in &sources {
+                for list in self.newest(*partition, source, below.as_ref(), piece).await? {
+                    if list.len() == piece {
+                        more = true;
+                        floor = floor.max(list.last().copied());
+                    }
+                    ids.extend(list);
+                }
+            }
+            let ids: Vec<_> =
+                ids.into_iter().rev().filter(|id| floor.is_none_or(|floor| *id >= floor)).collect();
+            if ids.is_empty() {
+                return Ok(Page { jobs, cursor: None });
+            }
+            looks += ids.len();
+            let mut by_partition: HashMap<u16, Vec<JobId>> = HashMap::new();
+            for id in &ids {
+                by_partition.entry(self.partition_of(id)).or_default().push(*id);
+            }
+            let mut found = HashMap::new();
+            for (partition, ids) in by_partition {
+                found.extend(self.views(partition, &ids).await?.into_iter().map(|view| (view.id, view)));
+            }
+            for id in ids {
+                below = Some(id);
+                if let Some(view) = found.remove(&id).filter(|view| filter.takes(view)) {
+                    jobs.push(view);
+                    if jobs.len() == limit {
+                        return Ok(Page { jobs, cursor: Some(id.to_string()) });
+                    }
+                }
+            }
+            if !more {
+                return Ok(Page { jobs, cursor: None });
+            }
+            if looks >= LOOKS_MAX {
+                return Ok(Page { jobs, cursor: below.map(|id| id.to_string()) });
+            }
+        }
+    }
+
+    /// The indexes that hold everything a filter can take, or the claims where it takes running jobs only.
+    async fn sources(&self, partition: u16, filter: &Filter) -> Result<Source, Error> {
+        let head = self.head(partition);
+        if filter.states == [State::Running] {
+            return Ok(Source::Claims);
+        }
+        if let Some(id) = &filter.correlation_id {
+            return Ok(Source::Indexes(vec![format!("{head}corr:{id}")]));
+        }
+        if let Some(tag) = &filter.tag {
+            return Ok(Source::Indexes(vec![format!("{head}tag:{tag}")]));
+        }
+        let mut classes: Vec<_> = if filter.states.is_empty() { &State::ALL[..] } else { &filter.states[..] }
+            .iter()
+            .map(|state| match state {
+                State::Queued | State::Running => 'o',
+                other => other.letter(),
+            })
+            .collect();
+        classes.sort_unstable();
+        classes.dedup();
+        let types: Vec<String> = match (&filter.job_type, &filter.queue) {
+            (Some(job_type), _) => vec![job_type.clone()],
+            // A queue is either a type's own, or has an index of its own.
+            (None, Some(queue)) => vec![queue.clone()],
+            (None, None) => {
+                let mut command = redis::cmd("SMEMBERS");
+                command.arg(format!("{head}types"));
+                self.inner.link.any(&command).await?
+            }
+        };
+        let mut keys: Vec<_> = types
+            .iter()
+            .flat_map(|job_type| classes.iter().map(move |class| (class, job_type)))
+            .map(|(class, job_type)| format!("{head}x:{class}:{job_type}"))
+            .collect();
+        if let (None, Some(queue)) = (&filter.job_type, &filter.queue) {
+            keys.push(format!("{head}xq:{queue}"));
+        }
+        Ok(Source::Indexes(keys))
+    }
+
+    async fn newest(
+        &self,
+        partition: u16,
+        source: &Source,
+        below: Option<&JobId>,
+        piece: usize,
+    ) -> Result<Vec<Vec<JobId>>, Error> {
+        match source {
+            Source::Claims => {
+                let mut command = redis::cmd("HKEYS");
+                command.arg(format!("{}claims", self.head(partition)));
+                let ids: Vec<String> = self.inner.link.any(&command).await?;
+                let mut ids: Vec<_> = ids.iter().filter_map(|id| JobId::parse(id).ok()).collect();
+                ids.retain(|id| below.is_none_or(|below| id < below));
+                ids.sort_unstable_by(|left, right| right.cmp(left));
+                ids.truncate(piece);
+                Ok(vec![ids])
+            }
+            Source::Indexes(keys) => {
+                if keys.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let from = below.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
+                let mut pipeline = redis::pipe();
+                for key in keys {
+                    pipeline
+                        .cmd("ZREVRANGEBYLEX")
+                        .arg(key)
+                        .arg(&from)
+                        .arg("-")
+                        .arg("LIMIT")
+                        .arg(0)
+                        .arg(piece);
+                }
+                let lists: Vec<Vec<String>> = self.inner.link.pipeline(&pipeline).await?;
+                Ok(lists
+                    .iter()
+                    .map(|list| list.iter().filter_map(|id| JobId::parse(id).ok()).collect())
+                    .collect())
+            }
+        }
+    }
+
+    /// Output records from a position, oldest first.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn outputs(&self, id: &JobId, from: u64, limit: u64) -> Result<Vec<String>, Error> {
+        self.slice(self.key(id, &format!("out:{id}")), from, limit).await
+    }
+
+    /// Log lines from number `from` (0 is the job's first line ever), oldest first. Lines that were dropped are
+    /// left out: the page says where it begins.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn logs(&self, id: &JobId, from: u64, limit: u64) -> Result<LogPage, Error> {
+        // The script counts in doubles.
+        const EXACT_MAX: u64 = 1 << 52;
+        let mut call = self.call(&self.inner.scripts.read_logs, self.partition_of(id));
+        call.arg(id.as_str()).arg(from.min(EXACT_MAX)).arg(limit.min(EXACT_MAX));
+        let mut lines: Vec<String> = call.run().await?;
+        if lines.is_empty() {
+            return Err(Error::corrupt("a log", "no answer"));
+        }
+        let first = lines.remove(0).parse().map_err(|error| Error::corrupt("a log", error))?;
+        Ok(LogPage { first, lines })
+    }
+
+    async fn slice(&self, key: String, from: u64, limit: u64) -> Result<Vec<String>, Error> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd("LRANGE");
+        command.arg(key).arg(from).arg(from.saturating_add(limit - 1).min(i64::MAX as u64));
+        Ok(self.inner.link.any(&command).await?)
+    }
+
+    /// Adds log lines, each a JSON text; of each job the newest are kept. Lines of jobs that do not exist are
+    /// dropped. After a broken connection lines may stand twice.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn append_logs(&self, lines: Vec<(JobId, String)>) -> Result<(), Error> {
+        let mut partitions: BTreeMap<u16, BTreeMap<JobId, Vec<String>>> = BTreeMap::new();
+        for (id, line) in lines {
+            partitions.entry(self.partition_of(&id)).or_default().entry(id).or_default().push(line);
+        }
+        for (partition, jobs) in partitions {
+            let mut call = self.call(&self.inner.scripts.append_logs, partition);
+            call.arg(self.options().log_lines_max);
+            for (id, lines) in jobs {
+                call.arg(id.as_str()).arg(lines.len()).arg(lines);
+            }
+            let _: u64 = call.run().await?;
+        }
+        Ok(())
+    }
+
+    /// All kept checkpoints of a job, newest first.
+    ///
+    /// # Errors
+    /// The server does not answer, or a checkpoint is damaged.
+    pub async fn checkpoints(&self, id: &JobId) -> Result<Vec<Checkpoint>, Error> {
+        let key = self.key(id, &format!("cp:{id}"));
+        let mut pipeline = redis::pipe();
+        pipeline.lrange(&key, 0, -1).pttl(&key);
+        let (entries, ttl_ms): (Vec<Vec<u8>>, i64) = self.inner.link.pipeline(&pipeline).await?;
+        let expires_ms = self.about_now_ms().await?.saturating_add_signed(ttl_ms.max(0));
+        entries.iter().map(|entry| pack::read_checkpoint(id, entry, expires_ms)).collect()
+    }
+
+    /// Forgets ended jobs whose time is over; looks at about `budget` jobs. Returns how many are gone.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn sweep(&self, retention: &Retention, budget: usize) -> Result<u64, Error> {
+        let now_ms = self.now_ms().await?;
+        let mut gone = 0;
+        let mut looks = 0;
+        for partition in 0..self.partitions() {
+            let head = self.head(partition);
+            let mut command = redis::cmd("SMEMBERS");
+            command.arg(format!("{head}types"));
+            let types: Vec<String> = self.inner.link.any(&command).await?;
+            let classes =
+                [('S', retention.succeeded_ms), ('F', retention.failed_ms), ('C', retention.cancelled_ms)];
+            let mut indexes = Vec::with_capacity(types.len() * classes.len());
+            for job_type in &types {
+                indexes
+                    .extend(classes.map(|(class, kept_ms)| (format!("{head}x:{class}:{job_type}"), kept_ms)));
+            }
+            for (index, kept_ms) in indexes {
+                // No job that was created later than this can have ended long enough ago.
+                let last = JobId::generate(now_ms.saturating_sub(kept_ms), 0)?;
+                let last = format!("({}", &last.as_str()[..10]);
+                // It goes on where it stopped, so that jobs which are kept longer do not hold up those behind them.
+                let mut from = self.swept(&index).unwrap_or_else(|| "-".to_owned());
+                while looks < budget {
+                    let mut command = redis::cmd("ZRANGEBYLEX");
+                    command.arg(&index).arg(&from).arg(&last);
+                    command.arg("LIMIT").arg(0).arg(200);
+                    let ids: Vec<String> = self.inner.link.any(&command).await?;
+                    let Some(end) = ids.last() else {
+                        self.set_swept(&index, None);
+                        break;
+                    };
+                    from = format!("({end}");
+                    self.set_swept(&index, Some(from.clone()));
+                    looks += ids.len();
+                    let mut call = self.call(&self.inner.scripts.delete, partition);
+                    call.arg(self.control_channel()).arg(kept_ms).arg(&ids);
+                    gone += call.run::<u64>().await?;
+                }
+            }
+        }
+        Ok(gone)
+    }
+}
+
+impl Store {
+    fn swept(&self, index: &str) -> Option<String> {
+        self.inner.swept.lock().unwrap_or_else(PoisonError::into_inner).get(index).cloned()
+    }
+
+    fn set_swept(&self, index: &str, at: Option<String>) {
+        let mut swept = self.inner.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        match at {
+            Some(at) => swept.insert(index.to_owned(), at),
+            None => swept.remove(index),
+        };
+    }
+}
+
+enum Source {
+    Claims,
+    Indexes(Vec<String>),
+}

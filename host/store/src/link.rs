@@ -1,0 +1,344 @@
+//! One connection to a single server, to a Sentinel's master, or to a Cluster, healed when it breaks.
+//!
+//! A connection is made when it is needed and thrown away after an error that says that it is of no use any more.
+//! Where repeating is safe the command is sent again, after growing, jittered pauses. All callers share one
+//! connection, so that commands of many travel together.
+
+use crate::Error;
+use redis::{
+    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, ServerErrorKind,
+    TlsMode,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster::ClusterClient,
+    cluster_async::ClusterConnection,
+    io::tcp::TcpSettings,
+    sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
+};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::sync::Mutex;
+
+/// Time for one answer. Scripts stay below 10 ms; what takes longer is a server that is not there.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Time to connect.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// Sendings in all, where repeating is safe: a server that restarts or fails over is often back by then.
+const SENDS_MAX: u32 = 5;
+/// First pause between two of them; each following one is twice as long.
+const PAUSE_MIN: Duration = Duration::from_millis(25);
+
+enum Kind {
+    Single(Client),
+    Sentinel(Box<Mutex<SentinelClient>>),
+    Cluster(Box<ClusterClient>, Vec<Client>),
+}
+
+#[derive(Clone)]
+enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// May a command be sent again when nobody knows whether it happened?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Yes.
+    Safe,
+    /// Only if it certainly did not happen.
+    Never,
+}
+
+/// The connection of a store.
+pub(crate) struct Link {
+    kind: Kind,
+    /// The connection and its number, so that one that broke is replaced once.
+    current: Mutex<Option<(u64, Connection)>>,
+    numbers: AtomicU64,
+}
+
+impl Link {
+    pub(crate) fn open(url: &str) -> Result<Self, Error> {
+        Ok(Self { kind: Kind::parse(url)?, current: Mutex::new(None), numbers: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.kind, Kind::Cluster(..))
+    }
+
+    async fn connection(&self) -> Result<(u64, Connection), RedisError> {
+        let mut current = self.current.lock().await;
+        if let Some((number, connection)) = &*current {
+            return Ok((*number, connection.clone()));
+        }
+        let connection = match &self.kind {
+            Kind::Single(client) => {
+                Connection::One(client.get_multiplexed_async_connection_with_config(&config()).await?)
+            }
+            Kind::Sentinel(client) => {
+                Connection::One(client.lock().await.get_async_connection_with_config(&config()).await?)
+            }
+            Kind::Cluster(client, _) => Connection::Cluster(client.get_async_connection().await?),
+        };
+        let number = self.numbers.fetch_add(1, Relaxed) + 1;
+        *current = Some((number, connection.clone()));
+        Ok((number, connection))
+    }
+
+    /// Forgets a connection that broke, or whose server is no longer the master.
+    async fn failed(&self, number: u64, error: &RedisError) {
+        if is_broken(error) {
+            let mut current = self.current.lock().await;
+            if current.as_ref().is_some_and(|(known, _)| *known == number) {
+                *current = None;
+            }
+        }
+    }
+
+    /// Sends a command that may be repeated. Without a key any server of a Cluster answers.
+    pub(crate) async fn any<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        self.send(Repeat::Safe, command).await
+    }
+
+    /// Sends a command.
+    pub(crate) async fn send<T: FromRedisValue>(
+        &self,
+        repeat: Repeat,
+        command: &Cmd,
+    ) -> Result<T, RedisError> {
+        self.try_until(repeat, async |connection| match connection {
+            Connection::One(mut connection) => command.query_async(&mut connection).await,
+            Connection::Cluster(mut connection) => command.query_async(&mut connection).await,
+        })
+        .await
+    }
+
+    /// Sends a pipeline of reads. All its keys belong to one partition.
+    pub(crate) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, RedisError> {
+        self.try_until(Repeat::Safe, async |connection| match connection {
+            Connection::One(mut connection) => query(pipeline, &mut connection).await,
+            Connection::Cluster(mut connection) => query(pipeline, &mut connection).await,
+        })
+        .await
+    }
+
+    async fn try_until<T>(
+        &self,
+        repeat: Repeat,
+        send: impl AsyncFn(Connection) -> Result<T, RedisError>,
+    ) -> Result<T, RedisError> {
+        let mut pause = PAUSE_MIN;
+        let mut sends = 1;
+        loop {
+            let (happened, error) = match self.connection().await {
+                Ok((number, connection)) => match send(connection).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => {
+                        self.failed(number, &error).await;
+                        // What the server itself refuses did not happen.
+                        (!matches!(error.kind(), ErrorKind::Server(_)), error)
+                    }
+                },
+                Err(error) => (false, error),
+            };
+            if !is_passing(&error) || (happened && repeat == Repeat::Never) || sends >= SENDS_MAX {
+                return Err(error);
+            }
+            tokio::time::sleep(jitter(pause)).await;
+            pause *= 2;
+            sends += 1;
+        }
+    }
+
+    /// A client of one server: of a Cluster the first that answers.
+    async fn client(&self) -> Result<Client, RedisError> {
+        match &self.kind {
+            Kind::Single(client) => Ok(client.clone()),
+            Kind::Sentinel(client) => client.lock().await.async_get_client().await,
+            Kind::Cluster(_, nodes) => {
+                let mut last = RedisError::from((ErrorKind::ClusterConnectionNotFound, "no server is named"));
+                for node in nodes {
+                    match node.get_multiplexed_async_connection_with_config(&config()).await {
+                        Ok(_) => return Ok(node.clone()),
+                        Err(error) => last = error,
+                    }
+                }
+                Err(last)
+            }
+        }
+    }
+
+    /// What one server says about itself.
+    pub(crate) async fn info(&self) -> Result<String, RedisError> {
+        let client = self.client().await?;
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config()).await?;
+        redis::cmd("INFO").query_async(&mut connection).await
+    }
+
+    /// A connection of its own that listens to channels. Every server of a Cluster hears what is published on any
+    /// of them.
+    pub(crate) async fn pubsub(&self) -> Result<redis::aio::PubSub, RedisError> {
+        let client = self.client().await?;
+        match tokio::time::timeout(CONNECT_MAX, client.get_async_pubsub()).await {
+            Ok(pubsub) => pubsub,
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        }
+    }
+}
+
+async fn query<T: FromRedisValue>(
+    pipeline: &Pipeline,
+    connection: &mut (impl ConnectionLike + Send),
+) -> Result<T, RedisError> {
+    pipeline.query_async(connection).await
+}
+
+impl Kind {
+    fn parse(url: &str) -> Result<Self, Error> {
+        let wrong = |error: RedisError| Error::Setup(format!("the Redis address does not fit: {error}"));
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let (secure, sentinel) = match scheme {
+            "redis-sentinel" => (false, true),
+            "rediss-sentinel" => (true, true),
+            "redis-cluster" => (false, false),
+            "rediss-cluster" => (true, false),
+            _ => return Ok(Self::Single(open(url).map_err(wrong)?)),
+        };
+        let plain = if secure { "rediss" } else { "redis" };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, hosts) = match authority.rsplit_once('@') {
+            Some((user, hosts)) => (format!("{user}@"), hosts),
+            None => (String::new(), authority),
+        };
+        let hosts: Vec<_> = hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).collect();
+        if hosts.is_empty() {
+            return Err(Error::Setup(format!("the Redis address {scheme}:// names no server")));
+        }
+        if !sentinel {
+            let urls: Vec<_> = hosts.iter().map(|host| format!("{plain}://{user}{host}")).collect();
+            let nodes = urls.iter().map(|url| open(url)).collect::<Result<_, _>>().map_err(wrong)?;
+            let cluster = ClusterClient::builder(urls)
+                .connection_timeout(CONNECT_MAX)
+                .response_timeout(ANSWER_MAX)
+                .tcp_settings(TcpSettings::default().set_nodelay(true))
+                // A claim that a lost answer makes it send again is refused by its token.
+                .retries(8)
+                .build()
+                .map_err(wrong)?;
+            return Ok(Self::Cluster(Box::new(cluster), nodes));
+        }
+        let (master, database) = path.split_once('/').unwrap_or((path, ""));
+        if master.is_empty() {
+            return Err(Error::Setup(
+                "a Sentinel address is redis-sentinel://host:port,host:port/master or …/master/database"
+                    .to_owned(),
+            ));
+        }
+        let sentinels: Vec<_> = hosts
+            .iter()
+            .map(|host| {
+                let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+                format!("{plain}://{host}{}", if has_port { "" } else { ":26379" })
+            })
+            .collect();
+        // User, password and database are those of the servers that the Sentinels name.
+        let server =
+            format!("{plain}://{user}localhost/{database}").as_str().into_connection_info().map_err(wrong)?;
+        let mut node = SentinelNodeConnectionInfo::default()
+            .set_redis_connection_info(server.redis_settings().clone())
+            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        if secure {
+            node = node.set_tls_mode(TlsMode::Secure);
+        }
+        let client = SentinelClient::build(sentinels, master, Some(node), SentinelServerType::Master)
+            .map_err(wrong)?;
+        Ok(Self::Sentinel(Box::new(Mutex::new(client))))
+    }
+}
+
+fn open(url: &str) -> Result<Client, RedisError> {
+    let info = url.into_connection_info()?;
+    // A small command must not wait until earlier ones are acknowledged.
+    let settings = info.tcp_settings().clone().set_nodelay(true);
+    Client::open(info.set_tcp_settings(settings))
+}
+
+fn config() -> redis::AsyncConnectionConfig {
+    redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_MAX))
+        .set_response_timeout(Some(ANSWER_MAX))
+}
+
+/// Is the connection of no use any more?
+fn is_broken(error: &RedisError) -> bool {
+    use ServerErrorKind::{BusyLoading, MasterDown, ReadOnly};
+    match error.kind() {
+        ErrorKind::Io
+        | ErrorKind::Parse
+        | ErrorKind::AuthenticationFailed
+        | ErrorKind::ClusterConnectionNotFound => true,
+        ErrorKind::Server(kind) => matches!(kind, BusyLoading | MasterDown | ReadOnly),
+        _ => false,
+    }
+}
+
+/// May the same command succeed soon?
+pub(crate) fn is_passing(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain};
+    match error.kind() {
+        ErrorKind::Io
+        | ErrorKind::ClusterConnectionNotFound
+        | ErrorKind::MasterNameNotFoundBySentinel
+        | ErrorKind::NoValidReplicasFoundBySentinel => true,
+        ErrorKind::Server(kind) => {
+            matches!(kind, Ask | BusyLoading | ClusterDown | MasterDown | Moved | ReadOnly | TryAgain)
+        }
+        _ => false,
+    }
+}
+
+/// Between half and all of it, so that hosts do not come back in step.
+pub(crate) fn jitter(pause: Duration) -> Duration {
+    let mut random = [0; 4];
+    // Without randomness the longest pause is the safe one.
+    let part = match getrandom::fill(&mut random) {
+        Ok(()) => f64::from(u32::from_ne_bytes(random)) / f64::from(u32::MAX),
+        Err(_) => 1.0,
+    };
+    pause.mul_f64(0.5 + part / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_every_topology_are_read() {
+        for url in [
+            "redis://127.0.0.1:6379/2",
+            "rediss://user:secret@redis.example",
+            "unix:///run/redis.sock",
+            "redis+unix:///run/redis.sock?db=1",
+            "redis-sentinel://a:26379,b/main/3",
+            "redis-sentinel://:secret@a,b/main",
+            "rediss-cluster://user:secret@a:1,b:2",
+        ] {
+            assert!(Link::open(url).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_lack_something_are_refused() {
+        for url in [
+            "",
+            "localhost",
+            "http://a",
+            "redis-sentinel://a:1",
+            "redis-cluster://",
+            "redis-sentinel://a/m/x",
+        ] {
+            assert!(matches!(Link::open(url), Err(Error::Setup(_))), "{url}");
+        }
+    }
+}

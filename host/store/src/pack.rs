@@ -1,0 +1,124 @@
+//! How records travel: MessagePack maps that the scripts can read, large bodies compressed.
+
+use crate::{Checkpoint, Error, work::NewCheckpoint};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use waymark_job::{JobId, Progress, Record, Spec, State};
+
+/// States above this size are compressed, bytes.
+const COMPRESS_ABOVE: usize = 1 << 10;
+/// Longest state that is read back, bytes; stops a forged length.
+const STATE_BYTES_MAX: usize = 1 << 30;
+/// Digits of the header's length in front of a stored checkpoint.
+const LENGTH_DIGITS: usize = 6;
+
+pub(crate) fn spec(spec: &Spec) -> Result<Vec<u8>, Error> {
+    rmp_serde::to_vec_named(spec).map_err(|error| Error::corrupt("a job", error))
+}
+
+pub(crate) fn read_spec(id: &JobId, bytes: &[u8]) -> Result<Spec, Error> {
+    rmp_serde::from_slice(bytes).map_err(|error| Error::corrupt(format!("job {id}"), error))
+}
+
+pub(crate) fn record(record: &Record) -> Result<Vec<u8>, Error> {
+    rmp_serde::to_vec_named(record).map_err(|error| Error::corrupt("a record", error))
+}
+
+/// Letter and record; nothing stored means that the job was never more than queued.
+pub(crate) fn read_state(id: &JobId, bytes: Option<&[u8]>) -> Result<(State, Record), Error> {
+    let Some((letter, packed)) = bytes.and_then(<[u8]>::split_first) else {
+        return Ok((State::Queued, Record::default()));
+    };
+    let state = state(char::from(*letter))?;
+    let record = rmp_serde::from_slice(packed)
+        .map_err(|error| Error::corrupt(format!("record of job {id}"), error))?;
+    Ok((state, record))
+}
+
+pub(crate) fn state(letter: char) -> Result<State, Error> {
+    State::from_letter(letter).ok_or_else(|| Error::corrupt("a state", format!("letter {letter:?}")))
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    run: u32,
+    step: u64,
+    outputs: u64,
+    children: u64,
+    mime_type: String,
+    state_version: u32,
+    plugin_version: String,
+    plugin_digest: String,
+    digest: String,
+    bytes: u64,
+    created_ms: u64,
+    compressed: bool,
+    progress: Option<Progress>,
+}
+
+pub(crate) fn checkpoint(new: &NewCheckpoint, record: &Record) -> Result<Vec<u8>, Error> {
+    let compressed = new.state.len() > COMPRESS_ABOVE;
+    let header = Header {
+        run: record.run,
+        step: record.step,
+        outputs: record.outputs,
+        children: record.children.len() as u64,
+        mime_type: new.mime_type.clone(),
+        state_version: new.state_version,
+        plugin_version: new.plugin_version.clone(),
+        plugin_digest: new.plugin_digest.clone(),
+        digest: hex::encode(Sha256::digest(&new.state)),
+        bytes: new.state.len() as u64,
+        created_ms: record.committed_ms.unwrap_or(0),
+        compressed,
+        progress: record.progress.clone(),
+    };
+    let header =
+        rmp_serde::to_vec_named(&header).map_err(|error| Error::corrupt("a checkpoint's header", error))?;
+    let mut bytes = format!("{:0width$}", header.len(), width = LENGTH_DIGITS).into_bytes();
+    bytes.extend_from_slice(&header);
+    if compressed {
+        // Level 1: a checkpoint is read rarely and written often.
+        let state =
+            zstd::bulk::compress(&new.state, 1).map_err(|error| Error::corrupt("a checkpoint", error))?;
+        bytes.extend_from_slice(&state);
+    } else {
+        bytes.extend_from_slice(&new.state);
+    }
+    Ok(bytes)
+}
+
+pub(crate) fn read_checkpoint(id: &JobId, bytes: &[u8], expires_ms: u64) -> Result<Checkpoint, Error> {
+    let corrupt = |why: &str| Error::corrupt(format!("checkpoint of job {id}"), why);
+    let length = bytes
+        .get(..LENGTH_DIGITS)
+        .and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<usize>().ok())
+        .ok_or_else(|| corrupt("no header"))?;
+    let packed = bytes.get(LENGTH_DIGITS..LENGTH_DIGITS + length).ok_or_else(|| corrupt("short header"))?;
+    let body = bytes.get(LENGTH_DIGITS + length..).unwrap_or_default();
+    let header: Header = rmp_serde::from_slice(packed).map_err(|error| corrupt(&error.to_string()))?;
+    let state = if header.compressed {
+        let size = usize::try_from(header.bytes).unwrap_or(usize::MAX).min(STATE_BYTES_MAX);
+        zstd::bulk::decompress(body, size).map_err(|error| corrupt(&error.to_string()))?
+    } else {
+        body.to_vec()
+    };
+    if hex::encode(Sha256::digest(&state)) != header.digest {
+        return Err(corrupt("its digest does not match"));
+    }
+    Ok(Checkpoint {
+        run: header.run,
+        step: header.step,
+        outputs: header.outputs,
+        mime_type: header.mime_type,
+        state_version: header.state_version,
+        state,
+        plugin_version: header.plugin_version,
+        plugin_digest: header.plugin_digest,
+        digest: header.digest,
+        bytes: header.bytes,
+        created_ms: header.created_ms,
+        expires_ms,
+        progress: header.progress,
+    })
+}

@@ -1,0 +1,211 @@
+//! Queues, hosts, job types and counts.
+
+use crate::{Error, Store};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use waymark_job::{JobId, State};
+
+/// A queue as it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Queued jobs.
+    pub depth: u64,
+    /// When the oldest queued job was created, Unix milliseconds.
+    pub oldest_ms: Option<u64>,
+    /// Nothing is claimed from it.
+    pub paused: bool,
+}
+
+impl Store {
+    /// All queues that have or had jobs, or are paused, by name.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn queues(&self) -> Result<Vec<Queue>, Error> {
+        let mut queues: BTreeMap<String, Queue> = BTreeMap::new();
+        for partition in 0..self.partitions() {
+            let head = self.head(partition);
+            let mut pipeline = redis::pipe();
+            pipeline.hgetall(format!("{head}depth")).smembers(format!("{head}paused"));
+            let (depths, paused): (HashMap<String, i64>, BTreeSet<String>) =
+                self.inner.link.pipeline(&pipeline).await?;
+            let names: BTreeSet<String> = depths.keys().cloned().chain(paused.iter().cloned()).collect();
+            let waiting: Vec<_> =
+                names.iter().filter(|name| depths.get(*name).is_some_and(|depth| *depth > 0)).collect();
+            let mut oldest: HashMap<&str, u64> = HashMap::new();
+            for piece in waiting.chunks(500) {
+                let mut pipeline = redis::pipe();
+                for name in piece {
+                    pipeline.smembers(format!("{head}lines:{name}"));
+                }
+                let lines: Vec<Vec<String>> = self.inner.link.pipeline(&pipeline).await?;
+                let keys: Vec<_> = piece
+                    .iter()
+                    .zip(lines)
+                    .flat_map(|(name, lines)| lines.into_iter().map(move |line| (name.as_str(), line)))
+                    .collect();
+                if keys.is_empty() {
+                    continue;
+                }
+                let mut pipeline = redis::pipe();
+                for (name, line) in &keys {
+                    pipeline.lindex(format!("{head}line:{name}|{line}"), -1);
+                }
+                let fronts: Vec<Option<String>> = self.inner.link.pipeline(&pipeline).await?;
+                for ((name, _), front) in keys.iter().zip(fronts) {
+                    if let Some(id) = front.and_then(|id| JobId::parse(&id).ok()) {
+                        let known = oldest.entry(name).or_insert(u64::MAX);
+                        *known = (*known).min(id.created_ms());
+                    }
+                }
+            }
+            for name in &names {
+                let queue = queues
+                    .entry(name.clone())
+                    .or_insert_with(|| Queue { name: name.clone(), ..Queue::default() });
+                queue.depth += u64::try_from(depths.get(name).copied().unwrap_or(0)).unwrap_or(0);
+                queue.paused |= paused.contains(name);
+                if let Some(found) = oldest.get(name.as_str()) {
+                    queue.oldest_ms = Some(queue.oldest_ms.map_or(*found, |known| known.min(*found)));
+                }
+            }
+        }
+        Ok(queues.into_values().collect())
+    }
+
+    async fn queue_call(&self, queue: &str, verb: &str) -> Result<u64, Error> {
+        let mut cancelled = 0;
+        for partition in 0..self.partitions() {
+            loop {
+                let answer: i64 =
+                    self.call(&self.inner.scripts.queue, partition).arg(queue).arg(verb).run().await?;
+                cancelled += u64::try_from(answer).unwrap_or(0);
+                if answer == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(cancelled)
+    }
+
+    /// Nothing more is claimed from the queue.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn pause_queue(&self, queue: &str) -> Result<(), Error> {
+        self.queue_call(queue, "pause").await.map(drop)
+    }
+
+    /// The queue is served again.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn resume_queue(&self, queue: &str) -> Result<(), Error> {
+        self.queue_call(queue, "resume").await.map(drop)
+    }
+
+    /// Cancels every queued job of the queue. Returns how many.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn purge_queue(&self, queue: &str) -> Result<u64, Error> {
+        self.queue_call(queue, "purge").await
+    }
+
+    /// Jobs kept, by type and state; states without jobs are left out.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn counts(&self) -> Result<Vec<(String, State, u64)>, Error> {
+        let mut all: BTreeMap<(String, State), u64> = BTreeMap::new();
+        for partition in 0..self.partitions() {
+            let mut command = redis::cmd("HGETALL");
+            command.arg(format!("{}counts", self.head(partition)));
+            let counts: HashMap<String, i64> = self.inner.link.any(&command).await?;
+            for (field, number) in counts {
+                let Some((job_type, letter)) = field.rsplit_once('|') else { continue };
+                let Some(state) = letter.chars().next().and_then(State::from_letter) else { continue };
+                if let Ok(number) = u64::try_from(number)
+                    && number > 0
+                {
+                    *all.entry((job_type.to_owned(), state)).or_default() += number;
+                }
+            }
+        }
+        Ok(all.into_iter().map(|((job_type, state), number)| (job_type, state, number)).collect())
+    }
+
+    /// A host says that it is there; it is forgotten after `ttl_ms`.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn put_host(&self, id: &str, json: &str, ttl_ms: u64) -> Result<(), Error> {
+        let until = self.now_ms().await? + ttl_ms;
+        let mut command = redis::cmd("HSET");
+        command.arg(self.global("hosts")).arg(id).arg(format!("{until}:{json}"));
+        Ok(self.inner.link.any(&command).await?)
+    }
+
+    /// The hosts that are there: id and what they say, JSON text.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn hosts(&self) -> Result<Vec<(String, String)>, Error> {
+        let now_ms = self.now_ms().await?;
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.global("hosts"));
+        let stored: BTreeMap<String, String> = self.inner.link.any(&command).await?;
+        let mut hosts = Vec::new();
+        for (id, value) in stored {
+            match value.split_once(':') {
+                Some((until, json)) if until.parse::<u64>().is_ok_and(|until| until >= now_ms) => {
+                    hosts.push((id, json.to_owned()));
+                }
+                _ => self.remove_host(&id).await?,
+            }
+        }
+        Ok(hosts)
+    }
+
+    /// Forgets a host.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn remove_host(&self, id: &str) -> Result<(), Error> {
+        let mut command = redis::cmd("HDEL");
+        command.arg(self.global("hosts")).arg(id);
+        Ok(self.inner.link.any(&command).await?)
+    }
+
+    /// Announces a job type that some host has: its descriptor, JSON text.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn put_type(&self, name: &str, descriptor: &str) -> Result<(), Error> {
+        let mut command = redis::cmd("HSET");
+        command.arg(self.global("types")).arg(name).arg(descriptor);
+        Ok(self.inner.link.any(&command).await?)
+    }
+
+    /// The job types that some host has or had: name and descriptor.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn types(&self) -> Result<Vec<(String, String)>, Error> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.global("types"));
+        let types: BTreeMap<String, String> = self.inner.link.any(&command).await?;
+        Ok(types.into_iter().collect())
+    }
+
+    /// Asks a host to drain.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn publish_drain(&self, host: &str) -> Result<(), Error> {
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(self.control_channel()).arg(format!("host drain {host}"));
+        Ok(self.inner.link.any(&command).await?)
+    }
+}

@@ -1,0 +1,111 @@
+//! Calling scripts by digest.
+
+use crate::{Error, Store, link::Repeat};
+use redis::{FromRedisValue, ToRedisArgs};
+
+const INCLUDE: &str = include_str!("../lua/include.lua");
+
+/// A script and the digest that the server knows it by.
+pub(crate) struct Script {
+    source: String,
+    digest: String,
+}
+
+pub(crate) struct Scripts {
+    pub(crate) create: Script,
+    pub(crate) claim: Script,
+    pub(crate) commit: Script,
+    pub(crate) control: Script,
+    pub(crate) delete: Script,
+    pub(crate) renew: Script,
+    pub(crate) retire: Script,
+    pub(crate) signal: Script,
+    pub(crate) queue: Script,
+    pub(crate) append_logs: Script,
+    pub(crate) read_logs: Script,
+}
+
+impl Scripts {
+    /// Servers older than 7 do not know the first line.
+    pub(crate) fn new(shebang: bool) -> Self {
+        let script = |source: &str| {
+            let (first, rest) = source.split_once('\n').unwrap_or(("", source));
+            let head = if shebang { first } else { "" };
+            let mut source = format!("{head}\n");
+            for line in INCLUDE.lines().chain(rest.lines()) {
+                // Comments are for readers of the source; the server keeps the text.
+                if !line.trim_start().starts_with("--") && !line.trim().is_empty() {
+                    source.push_str(line);
+                    source.push('\n');
+                }
+            }
+            Script { digest: redis::Script::new(&source).get_hash().to_owned(), source }
+        };
+        Self {
+            create: script(include_str!("../lua/create.lua")),
+            claim: script(include_str!("../lua/claim.lua")),
+            commit: script(include_str!("../lua/commit.lua")),
+            control: script(include_str!("../lua/control.lua")),
+            delete: script(include_str!("../lua/delete.lua")),
+            renew: script(include_str!("../lua/renew.lua")),
+            retire: script(include_str!("../lua/retire.lua")),
+            signal: script(include_str!("../lua/signal.lua")),
+            queue: script(include_str!("../lua/queue.lua")),
+            append_logs: script(include_str!("../lua/append_logs.lua")),
+            read_logs: script(include_str!("../lua/read_logs.lua")),
+        }
+    }
+}
+
+/// The arguments of one call.
+pub(crate) struct Call<'a> {
+    store: &'a Store,
+    script: &'a Script,
+    command: redis::Cmd,
+    head: String,
+}
+
+impl Store {
+    pub(crate) fn call<'a>(&'a self, script: &'a Script, partition: u16) -> Call<'a> {
+        let head = self.head(partition);
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&script.digest).arg(1).arg(&head);
+        Call { store: self, script, command, head }
+    }
+}
+
+impl Call<'_> {
+    pub(crate) fn arg(&mut self, value: impl ToRedisArgs) -> &mut Self {
+        self.command.arg(value);
+        self
+    }
+
+    /// Calls by digest, again after a broken connection. For calls that may be repeated.
+    pub(crate) async fn run<T: FromRedisValue>(&self) -> Result<T, Error> {
+        self.run_as(Repeat::Safe).await
+    }
+
+    /// The same for a call that must not happen twice: it is repeated only if it certainly did not happen.
+    pub(crate) async fn run_once<T: FromRedisValue>(&self) -> Result<T, Error> {
+        self.run_as(Repeat::Never).await
+    }
+
+    async fn run_as<T: FromRedisValue>(&self, repeat: Repeat) -> Result<T, Error> {
+        let link = &self.store.inner.link;
+        match link.send(repeat, &self.command).await {
+            // A server that restarted or took over does not know the script: it is given it.
+            Err(error) if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript) => {
+                let mut load = redis::cmd("EVAL");
+                load.arg(&self.script.source).arg(1).arg(&self.head);
+                // The first four parts are the command, the digest, the number of keys and the key.
+                for argument in self.command.args_iter().skip(4) {
+                    if let redis::Arg::Simple(bytes) = argument {
+                        load.arg(bytes);
+                    }
+                }
+                Ok(link.send(repeat, &load).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+}

@@ -1,0 +1,787 @@
+//! Every script against a real server: every answer it can give, and nothing changed when it refuses.
+
+mod support;
+
+use support::{LEASE_MS, TYPE, World, job, now_ms, request, spec, until};
+use waymark_job::{Control, JobId, State};
+use waymark_store::{
+    ChildOutcome, CommitAnswer, ControlAnswer, Error, NewJob, Retention, SignalAnswer, Then,
+};
+
+#[tokio::test]
+async fn a_job_goes_from_created_to_succeeded() {
+    let world = World::new().await;
+    let created = world.store.create(vec![job(TYPE)]).await.unwrap();
+    assert!(!created[0].existing && created[0].state == State::Queued);
+    let held = world.claim(10).await.pop().unwrap();
+    let view = world.store.get(&held.id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.record.host.as_deref()), (State::Running, Some("w1")));
+    let answer = world.commit(held.then(Then::Succeeded { result: "42".into() })).await;
+    assert_eq!(answer, CommitAnswer::Done(State::Succeeded));
+    let view = world.store.get(&held.id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.result.as_deref()), (State::Succeeded, Some("42")));
+    assert!(world.claim(10).await.is_empty());
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_thousand_jobs_are_created_claimed_in_order_and_finished() {
+    let world = World::new().await;
+    let ids = world.queue(1_000).await;
+    let held = world.claim(1_000).await;
+    assert_eq!(held.iter().map(|held| held.id).collect::<Vec<_>>(), ids);
+    world.check_ledger();
+    let mut commits: Vec<_> =
+        held.iter().map(|held| held.then(Then::Succeeded { result: "null".into() })).collect();
+    let answers = world.store.commit(0, &mut commits).await.unwrap();
+    assert!(answers.iter().all(|answer| *answer == CommitAnswer::Done(State::Succeeded)));
+    assert_eq!(world.store.counts().await.unwrap(), [(TYPE.to_owned(), State::Succeeded, 1_000)]);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn creating_the_same_id_again_changes_nothing() {
+    let world = World::new().await;
+    let id = JobId::generate(now_ms(), 0).unwrap();
+    let new = NewJob { id: Some(id), ..job(TYPE) };
+    let twice = world.store.create(vec![new.clone(), new.clone()]).await.unwrap();
+    assert_eq!((twice[0].existing, twice[1].existing), (false, true));
+    let before = world.dump();
+    assert!(world.store.create(vec![new]).await.unwrap()[0].existing);
+    assert_eq!(world.dump(), before);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn an_idempotency_key_names_the_same_job_until_that_is_deleted() {
+    let world = World::new().await;
+    let new = || NewJob { idempotency_key: Some("k".into()), ..job(TYPE) };
+    let first = world.store.create(vec![new(), new()]).await.unwrap();
+    assert_eq!(first[0].id, first[1].id);
+    let again = world.store.create(vec![new()]).await.unwrap();
+    assert_eq!((again[0].id, again[0].existing), (first[0].id, true));
+    assert!(world.store.delete(&first[0].id).await.unwrap());
+    assert!(!world.store.create(vec![new()]).await.unwrap()[0].existing);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_unique_key_holds_until_its_job_ends() {
+    let world = World::new().await;
+    let new = || {
+        let mut new = job(TYPE);
+        new.spec.unique_key = Some("u".into());
+        new
+    };
+    let first = world.create(new()).await;
+    for _ in 0..2 {
+        let again = world.store.create(vec![new()]).await.unwrap();
+        assert_eq!((again[0].id, again[0].existing), (first, true));
+        world.check_ledger();
+    }
+    let held = world.claim(1).await.pop().unwrap();
+    world.commit(held.then(Then::Failed)).await;
+    world.check_ledger();
+    let second = world.create(new()).await;
+    assert_ne!(second, first);
+    // The first cannot come back while the second holds the key.
+    let before = world.dump();
+    let answer = world.store.control(&first, Control::Restart, None).await.unwrap();
+    assert_eq!(answer, ControlAnswer::Refused(State::Failed));
+    assert_eq!(world.dump(), before);
+    assert!(world.store.delete(&second).await.unwrap());
+    let answer = world.store.control(&first, Control::Restart, None).await.unwrap();
+    assert_eq!(answer, ControlAnswer::Done(State::Queued));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn every_control_in_every_state_answers_as_the_domain_says() {
+    let world = World::new().await;
+    for state in State::ALL {
+        for control in [Control::Pause, Control::Resume, Control::Restart, Control::Cancel] {
+            let id = world.job_in(state).await;
+            assert_eq!(world.state(&id).await, state);
+            let before = world.dump();
+            let answer = world.store.control(&id, control, None).await.unwrap();
+            let outcome = control.outcome(state);
+            match (outcome, control, state) {
+                (None, ..) => {
+                    assert_eq!(answer, ControlAnswer::Refused(state), "{control:?} on {state:?}");
+                    assert_eq!(world.dump(), before, "{control:?} on {state:?} changed something");
+                }
+                (Some(_), Control::Pause, State::Running) => {
+                    assert_eq!(answer, ControlAnswer::Pending);
+                    assert!(world.store.get(&id).await.unwrap().unwrap().pause_pending);
+                }
+                (Some(next), ..) => {
+                    assert_eq!(answer, ControlAnswer::Done(next), "{control:?} on {state:?}");
+                    assert_eq!(world.state(&id).await, next, "{control:?} on {state:?}");
+                }
+            }
+            world.check_ledger();
+            // Asked again, nothing changes any more, except that a restart needs an ended job.
+            if control != Control::Restart {
+                let before = world.dump();
+                world.store.control(&id, control, None).await.unwrap();
+                assert_eq!(world.dump(), before, "{control:?} on {state:?} is not idempotent");
+            }
+            assert!(world.store.delete(&id).await.unwrap());
+            assert!(!world.store.delete(&id).await.unwrap());
+            assert_eq!(world.store.control(&id, control, None).await.unwrap(), ControlAnswer::Missing);
+            assert!(world.store.get(&id).await.unwrap().is_none());
+            world.check_ledger();
+        }
+    }
+}
+
+#[tokio::test]
+async fn deleting_leaves_nothing_behind() {
+    let world = World::new().await;
+    let clean = |world: &World| {
+        let mut dump = world.dump();
+        // Counters at 0, names ever seen, the worker, spent tokens, and lines with entries that are skipped.
+        dump.retain(|key, _| {
+            !["counts", "depth", "types", "workers", "token", "line", "ready"]
+                .iter()
+                .any(|name| key.contains(&format!(":{name}")))
+        });
+        dump
+    };
+    for state in State::ALL {
+        let mut new = job(TYPE);
+        new.spec.queue = "other".into();
+        new.spec.tags = vec!["a".into(), "b".into()];
+        new.spec.correlation_id = Some("c".into());
+        new.spec.unique_key = Some("u".into());
+        new.delay_ms = (state == State::Scheduled).then_some(3_600_000);
+        let id = world.create(new).await;
+        world.store.append_logs(vec![(id, "{}".into())]).await.unwrap();
+        world.store.signal(&id, "other", "1").await.unwrap();
+        if !matches!(state, State::Scheduled | State::Queued) {
+            let mut held = world.claim(1).await.pop().unwrap();
+            world.commit(held.step(Then::Continue)).await;
+            let then = match state {
+                State::Waiting => Some(Then::AwaitSignal { name: "go".into(), timeout_ms: Some(9_000_000) }),
+                State::Paused => Some(Then::Paused),
+                State::Succeeded => Some(Then::Succeeded { result: "1".into() }),
+                State::Failed => Some(Then::Failed),
+                _ => None,
+            };
+            if let Some(then) = then {
+                world.commit(held.step(then)).await;
+            } else if state == State::Cancelled {
+                world.store.control(&id, Control::Cancel, None).await.unwrap();
+            }
+        }
+        assert_eq!(world.state(&id).await, state);
+        world.check_ledger();
+        assert!(world.store.delete(&id).await.unwrap());
+        assert_eq!(clean(&world), Default::default(), "after deleting a job that was {state:?}");
+        world.check_ledger();
+    }
+}
+
+#[tokio::test]
+async fn a_pending_pause_is_honoured_by_every_commit_that_does_not_end_the_job() {
+    let world = World::new().await;
+    let ways = [
+        (Then::Continue, State::Paused),
+        (Then::Retry { delay_ms: 1_000 }, State::Paused),
+        (Then::Sleep { delay_ms: 1_000 }, State::Paused),
+        (Then::AwaitChildren, State::Paused),
+        (Then::AwaitSignal { name: "go".into(), timeout_ms: Some(5) }, State::Paused),
+        (Then::Release { pin: None }, State::Paused),
+        (Then::Paused, State::Paused),
+        (Then::Succeeded { result: "1".into() }, State::Succeeded),
+        (Then::Failed, State::Failed),
+    ];
+    for (then, state) in ways {
+        let mut held = world.running().await;
+        assert_eq!(
+            world.store.control(&held.id, Control::Pause, None).await.unwrap(),
+            ControlAnswer::Pending
+        );
+        assert_eq!(world.store.renew(0, "w1", LEASE_MS).await.unwrap().pauses, [held.id]);
+        let commit = held.step(then.clone());
+        let mut again = held.then(then.clone());
+        assert_eq!(world.commit(commit).await, CommitAnswer::Done(state), "{then:?}");
+        again.outputs = vec!["{}".into()];
+        assert_eq!(world.commit(again).await, CommitAnswer::Already, "{then:?}");
+        let view = world.store.get(&held.id).await.unwrap().unwrap();
+        assert_eq!((view.state, view.pause_pending), (state, false));
+        assert_eq!(view.record.not_before_ms, None, "{then:?}");
+        assert_eq!(world.store.outputs(&held.id, 0, 9).await.unwrap().len(), 1);
+        assert!(world.store.renew(0, "w1", LEASE_MS).await.unwrap().pauses.is_empty());
+        world.check_ledger();
+    }
+}
+
+#[tokio::test]
+async fn a_pause_that_is_taken_back_does_not_happen() {
+    let world = World::new().await;
+    let mut held = world.running().await;
+    world.store.control(&held.id, Control::Pause, None).await.unwrap();
+    let answer = world.store.control(&held.id, Control::Resume, None).await.unwrap();
+    assert_eq!(answer, ControlAnswer::Done(State::Running));
+    assert_eq!(world.commit(held.step(Then::Continue)).await, CommitAnswer::Done(State::Running));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_repeated_commit_is_answered_already_and_changes_nothing() {
+    let world = World::new().await;
+    let mut held = world.running().await;
+    let steps = [Then::Continue, Then::Succeeded { result: "1".into() }];
+    for then in steps {
+        let commit = held.step(then.clone());
+        let mut again = held.then(then);
+        again.outputs = commit.outputs.clone();
+        assert!(matches!(world.commit(commit).await, CommitAnswer::Done(_)));
+        let before = world.dump();
+        assert_eq!(world.commit(again).await, CommitAnswer::Already);
+        assert_eq!(world.dump(), before);
+    }
+    assert_eq!(world.store.outputs(&held.id, 0, 9).await.unwrap().len(), 2);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_lost_claim_writes_nothing() {
+    let world = World::new().await;
+    let mut old = world.running().await;
+    assert_eq!(world.store.retire(0, "w1", false).await.unwrap(), 1);
+    let before = world.dump();
+    assert_eq!(world.commit(old.step(Then::Continue)).await, CommitAnswer::Lost);
+    assert_eq!(world.dump(), before);
+    world.store.register(0, "w2", LEASE_MS).await.unwrap();
+    let mut new = world.claim_as("w2", 1).await.pop().unwrap();
+    assert_eq!(new.id, old.id);
+    let before = world.dump();
+    for then in [Then::Continue, Then::Succeeded { result: "0".into() }, Then::Release { pin: None }] {
+        assert_eq!(world.commit(old.step(then)).await, CommitAnswer::Lost);
+    }
+    assert_eq!(world.dump(), before);
+    assert_eq!(world.commit(new.step(Then::Continue)).await, CommitAnswer::Done(State::Running));
+    for gone in [Control::Cancel] {
+        world.store.control(&new.id, gone, None).await.unwrap();
+        assert_eq!(world.commit(new.step(Then::Continue)).await, CommitAnswer::Lost);
+    }
+    world.store.delete(&new.id).await.unwrap();
+    assert_eq!(world.commit(new.step(Then::Continue)).await, CommitAnswer::Lost);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_one_by_one() {
+    let world = World::new().await;
+    world.queue(4).await;
+    let held = world.claim(4).await;
+    world.store.control(&held[1].id, Control::Cancel, None).await.unwrap();
+    let mut commits = vec![
+        held[0].then(Then::Succeeded { result: "null".into() }),
+        held[1].then(Then::Succeeded { result: "null".into() }),
+        held[2].then(Then::Release { pin: None }),
+        held[3].then(Then::Sleep { delay_ms: 100_000 }),
+    ];
+    let answers = world.store.commit(0, &mut commits).await.unwrap();
+    let done = CommitAnswer::Done;
+    assert_eq!(
+        answers,
+        [done(State::Succeeded), CommitAnswer::Lost, done(State::Queued), done(State::Scheduled)]
+    );
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn an_unregistered_worker_and_a_spent_token_claim_nothing() {
+    let world = World::new().await;
+    world.queue(3).await;
+    let before = world.dump();
+    let answer = world.store.claim(0, &request("stranger", &[TYPE], 1)).await;
+    assert!(matches!(answer, Err(Error::Unregistered)));
+    assert_eq!(world.dump(), before);
+    let once = request("w1", &[TYPE], 1);
+    assert_eq!(world.store.claim(0, &once).await.unwrap().jobs.len(), 1);
+    let before = world.dump();
+    assert!(world.store.claim(0, &once).await.is_err());
+    assert_eq!(world.dump(), before);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_is_undone_and_cannot_come_late() {
+    let world = World::new().await;
+    let ids = world.queue(3).await;
+    let lost = request("w1", &[TYPE], 2);
+    world.store.claim(0, &lost).await.unwrap();
+    let kept = world.claim(1).await;
+    assert_eq!(world.store.recover(0, "w1", &lost.token).await.unwrap(), 2);
+    assert_eq!(world.store.recover(0, "w1", &lost.token).await.unwrap(), 0);
+    assert_eq!(world.state(&kept[0].id).await, State::Running);
+    let again = world.claim(3).await;
+    let found: std::collections::BTreeSet<_> = again.iter().map(|held| held.id).collect();
+    assert_eq!(found, ids[..2].iter().copied().collect());
+    assert!(again.iter().all(|held| held.record.crashes == 0));
+    // Given up before it arrived at the server.
+    let late = request("w1", &[TYPE], 1);
+    world.store.recover(0, "w1", &late.token).await.unwrap();
+    world.queue(1).await;
+    assert!(world.store.claim(0, &late).await.is_err());
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn jobs_of_a_worker_whose_lease_ran_out_go_to_the_front_and_are_poisonous_after_three_crashes() {
+    let world = World::new().await;
+    let id = world.queue(1).await[0];
+    for crash in 1..=3 {
+        let worker = format!("doomed{crash}");
+        world.store.register(0, &worker, 1).await.unwrap();
+        // A lease of 1 ms may be over before the claim: then take the job in the worker's name earlier.
+        world.store.renew(0, &worker, 10_000).await.unwrap();
+        let held = world.claim_as(&worker, 1).await.pop().unwrap();
+        assert_eq!((held.id, held.record.crashes), (id, crash - 1));
+        world.store.renew(0, &worker, 1).await.unwrap();
+        let store = &world.store;
+        until("the job is taken back", || async {
+            store.renew(0, "w1", LEASE_MS).await.unwrap().reaped == 1
+        })
+        .await;
+        assert!(!store.renew(0, &worker, LEASE_MS).await.unwrap().alive);
+        world.check_ledger();
+    }
+    let view = world.store.get(&id).await.unwrap().unwrap();
+    assert_eq!(view.state, State::Failed);
+    assert_eq!(view.record.error.unwrap().kind, "poisonous");
+    assert!(world.claim(1).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_commit_sets_the_crashes_back() {
+    let world = World::new().await;
+    let id = world.queue(1).await[0];
+    for _ in 0..5 {
+        let mut held = world.claim(1).await.pop().unwrap();
+        assert_eq!(held.record.crashes, if held.record.step == 0 { 0 } else { 1 });
+        world.commit(held.step(Then::Continue)).await;
+        assert_eq!(world.store.retire(0, "w1", true).await.unwrap(), 1);
+        world.store.register(0, "w1", LEASE_MS).await.unwrap();
+    }
+    assert_eq!(world.state(&id).await, State::Queued);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn an_orderly_leave_counts_no_crash_and_honours_a_pause() {
+    let world = World::new().await;
+    world.queue(2).await;
+    let held = world.claim(2).await;
+    world.store.control(&held[0].id, Control::Pause, None).await.unwrap();
+    assert_eq!(world.store.retire(0, "w1", false).await.unwrap(), 2);
+    assert_eq!(world.state(&held[0].id).await, State::Paused);
+    let view = world.store.get(&held[1].id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.record.crashes), (State::Queued, 0));
+    assert!(matches!(world.store.claim(0, &request("w1", &[TYPE], 1)).await, Err(Error::Unregistered)));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn jobs_that_are_due_are_queued_by_the_next_claim() {
+    let world = World::new().await;
+    let soon = world.create(NewJob { delay_ms: Some(50), ..job(TYPE) }).await;
+    let later = world.create(NewJob { not_before_ms: Some(now_ms() + 3_600_000), ..job(TYPE) }).await;
+    let past = world.create(NewJob { not_before_ms: Some(5), ..job(TYPE) }).await;
+    assert_eq!(world.state(&soon).await, State::Scheduled);
+    assert!(world.store.get(&soon).await.unwrap().unwrap().record.not_before_ms.is_some());
+    assert_eq!(world.state(&past).await, State::Queued);
+    world.check_ledger();
+    let store = &world.store;
+    let (found, next) = (std::cell::RefCell::new(Vec::new()), std::cell::Cell::new(None));
+    until("the job is due", || async {
+        let claimed = store.claim(0, &request("w1", &[TYPE], 5)).await.unwrap();
+        next.set(claimed.next_due_ms);
+        found.borrow_mut().extend(claimed.jobs.iter().map(|job| job.id));
+        found.borrow().contains(&soon)
+    })
+    .await;
+    assert!(next.get().is_some_and(|due| due > now_ms() + 3_000_000), "the next one is an hour away");
+    assert_eq!(found.into_inner(), [past, soon]);
+    assert_eq!(world.state(&later).await, State::Scheduled);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn retry_and_sleep_wait_and_go_on_from_the_record() {
+    let world = World::new().await;
+    for then in [Then::Retry { delay_ms: 30 }, Then::Sleep { delay_ms: 30 }] {
+        let mut held = world.running().await;
+        let mut commit = held.step(then);
+        commit.record.committed_ms = Some(now_ms());
+        assert_eq!(world.commit(commit).await, CommitAnswer::Done(State::Scheduled));
+        world.check_ledger();
+        let again = std::cell::RefCell::new(Vec::new());
+        until("the job goes on", || async {
+            *again.borrow_mut() = world.claim(1).await;
+            again.borrow().len() == 1
+        })
+        .await;
+        let again = again.into_inner().pop().unwrap();
+        assert_eq!((again.id, again.record.step), (held.id, 1));
+        let resume = world.store.load(&again.id, &again.record).await.unwrap();
+        assert_eq!(resume.checkpoint.unwrap().state, b"state 1");
+        world.commit(again.then(Then::Succeeded { result: "1".into() })).await;
+        world.check_ledger();
+    }
+}
+
+#[tokio::test]
+async fn a_signal_wakes_waits_or_is_refused() {
+    let world = World::new().await;
+    let await_signal = |timeout_ms| Then::AwaitSignal { name: "go".into(), timeout_ms };
+    let held = world.running().await;
+    world.commit(held.then(await_signal(None))).await;
+    let id = held.id;
+    assert_eq!(world.store.signal(&id, "other", "0").await.unwrap(), SignalAnswer::Stored);
+    assert_eq!(world.store.signal(&id, "go", "{\"a\":1}").await.unwrap(), SignalAnswer::Delivered);
+    world.check_ledger();
+    let again = world.claim(1).await.pop().unwrap();
+    let resume = world.store.load(&id, &again.record).await.unwrap();
+    assert!(resume.signals.contains(&("go".into(), "{\"a\":1}".into())));
+    // It is there already: nothing to wait for.
+    assert_eq!(world.commit(again.then(await_signal(Some(1_000)))).await, CommitAnswer::Done(State::Queued));
+    world.check_ledger();
+    let again = world.claim(1).await.pop().unwrap();
+    world.commit(again.then(Then::Failed)).await;
+    let before = world.dump();
+    assert_eq!(world.store.signal(&id, "go", "1").await.unwrap(), SignalAnswer::Ended(State::Failed));
+    assert_eq!(world.dump(), before);
+    world.store.delete(&id).await.unwrap();
+    assert_eq!(world.store.signal(&id, "go", "1").await.unwrap(), SignalAnswer::Missing);
+
+    let held = world.running().await;
+    let mut commit = held.then(await_signal(Some(20)));
+    commit.record.committed_ms = Some(now_ms());
+    assert_eq!(world.commit(commit).await, CommitAnswer::Done(State::Waiting));
+    world.check_ledger();
+    until("the wait is over", || async { !world.claim(1).await.is_empty() }).await;
+    world.check_ledger();
+}
+
+fn child_of(parent: &support::Held, index: u32) -> NewJob {
+    let id = JobId::child(&parent.id, parent.record.run, parent.record.step, index, now_ms());
+    let mut child = NewJob { id: Some(id), ..job(TYPE) };
+    child.spec.parent = Some(parent.id);
+    child
+}
+
+#[tokio::test]
+async fn a_parent_waits_for_its_children_and_learns_how_they_ended() {
+    let world = World::new().await;
+    let mut parent = world.running().await;
+    let children: Vec<_> = (0..4).map(|index| child_of(&parent, index)).collect();
+    parent.record.children = children.iter().filter_map(|child| child.id).collect();
+    let mut commit = parent.then(Then::AwaitChildren);
+    commit.children = children;
+    assert_eq!(world.commit(commit).await, CommitAnswer::Done(State::Waiting));
+    world.check_ledger();
+    let held = world.claim(10).await;
+    assert_eq!(held.len(), 4);
+    world.commit(held[0].then(Then::Succeeded { result: "7".into() })).await;
+    world.commit(held[1].then(Then::Failed)).await;
+    world.store.control(&held[2].id, Control::Cancel, None).await.unwrap();
+    assert_eq!(world.state(&parent.id).await, State::Waiting);
+    world.store.delete(&held[3].id).await.unwrap();
+    assert_eq!(world.state(&parent.id).await, State::Queued);
+    world.check_ledger();
+    let again = world.claim(1).await.pop().unwrap();
+    let resume = world.store.load(&again.id, &again.record).await.unwrap();
+    let outcomes: Vec<_> = resume.children.into_iter().map(|(_, outcome)| outcome).collect();
+    assert_eq!(outcomes[0], ChildOutcome::Succeeded("7".into()));
+    assert!(outcomes[1..].iter().all(|outcome| matches!(outcome, ChildOutcome::Failed(_))));
+    // All have ended: waiting for them again is over at once.
+    assert_eq!(world.commit(again.then(Then::AwaitChildren)).await, CommitAnswer::Done(State::Queued));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_parent_and_its_last_child_in_one_call_meet() {
+    for parent_first in [true, false] {
+        let world = World::new().await;
+        let mut parent = world.running().await;
+        let child = child_of(&parent, 0);
+        parent.record.children = child.id.into_iter().collect();
+        let mut commit = parent.step(Then::Continue);
+        commit.children = vec![child];
+        world.commit(commit).await;
+        let child = world.claim(1).await.pop().unwrap();
+        let mut commits =
+            vec![parent.step(Then::AwaitChildren), child.then(Then::Succeeded { result: "1".into() })];
+        if !parent_first {
+            commits.reverse();
+        }
+        world.store.commit(0, &mut commits).await.unwrap();
+        assert_eq!(world.state(&parent.id).await, State::Queued);
+        world.check_ledger();
+    }
+}
+
+#[tokio::test]
+async fn a_restart_begins_a_new_run_from_the_start() {
+    let world = World::new().await;
+    let mut held = world.running().await;
+    for _ in 0..3 {
+        world.commit(held.step(Then::Continue)).await;
+    }
+    world.commit(held.step(Then::Succeeded { result: "1".into() })).await;
+    let answer = world.store.control(&held.id, Control::Restart, None).await.unwrap();
+    assert_eq!(answer, ControlAnswer::Done(State::Queued));
+    let view = world.store.get(&held.id).await.unwrap().unwrap();
+    assert_eq!((view.record.run, view.record.step, view.record.outputs, view.result), (2, 0, 0, None));
+    assert!(world.store.outputs(&held.id, 0, 9).await.unwrap().is_empty());
+    world.check_ledger();
+    let mut again = world.claim(1).await.pop().unwrap();
+    assert_eq!(again.record.run, 2);
+    assert!(world.store.load(&again.id, &again.record).await.unwrap().checkpoint.is_none());
+    assert_eq!(world.commit(again.step(Then::Continue)).await, CommitAnswer::Done(State::Running));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_restart_from_a_checkpoint_takes_back_what_came_after_it() {
+    let world = World::new().await;
+    let mut held = world.running().await;
+    for _ in 0..7 {
+        world.commit(held.step(Then::Continue)).await;
+    }
+    world.commit(held.then(Then::Failed)).await;
+    let kept: Vec<_> = world.store.checkpoints(&held.id).await.unwrap();
+    assert_eq!(kept.iter().map(|one| one.step).collect::<Vec<_>>(), [7, 6, 5, 4, 3]);
+    assert!(kept[0].expires_ms > now_ms() + 86_000_000);
+    let before = world.dump();
+    for step in [0, 2, 8] {
+        let answer = world.store.control(&held.id, Control::Restart, Some(step)).await.unwrap();
+        assert_eq!(answer, ControlAnswer::NoCheckpoint);
+    }
+    assert_eq!(world.dump(), before);
+    let answer = world.store.control(&held.id, Control::Restart, Some(5)).await.unwrap();
+    assert_eq!(answer, ControlAnswer::Done(State::Queued));
+    assert_eq!(world.store.outputs(&held.id, 0, 9).await.unwrap().len(), 5);
+    let again = world.claim(1).await.pop().unwrap();
+    assert_eq!((again.record.run, again.record.step, again.record.outputs), (2, 5, 5));
+    let checkpoint = world.store.load(&again.id, &again.record).await.unwrap().checkpoint.unwrap();
+    assert_eq!((checkpoint.state.as_slice(), checkpoint.run), (b"state 5".as_slice(), 2));
+    let steps: Vec<_> = world.store.checkpoints(&held.id).await.unwrap().iter().map(|one| one.step).collect();
+    assert_eq!(steps, [5, 4, 3], "nothing after it can be gone back to");
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_release_with_a_pin_goes_to_workers_with_that_version_only() {
+    let world = World::new().await;
+    let held = world.running().await;
+    let pinned = Then::Release { pin: Some("d1".into()) };
+    assert_eq!(world.commit(held.then(pinned)).await, CommitAnswer::Done(State::Queued));
+    assert!(world.claim(1).await.is_empty());
+    let other = world.store.claim(0, &request("w1", &["count@d2", TYPE], 1)).await.unwrap();
+    assert!(other.jobs.is_empty());
+    world.check_ledger();
+    let own = world.store.claim(0, &request("w1", &[TYPE, "count@d1"], 1)).await.unwrap();
+    assert_eq!(own.jobs[0].id, held.id);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_released_job_is_first_in_its_line() {
+    let world = World::new().await;
+    let ids = world.queue(5).await;
+    let held = world.claim(1).await.pop().unwrap();
+    world.commit(held.then(Then::Release { pin: None })).await;
+    assert_eq!(world.claim(5).await.iter().map(|held| held.id).collect::<Vec<_>>(), ids);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn entries_of_jobs_that_left_their_line_are_skipped() {
+    let world = World::new().await;
+    let ids = world.queue(6).await;
+    world.store.control(&ids[0], Control::Cancel, None).await.unwrap();
+    world.store.control(&ids[1], Control::Pause, None).await.unwrap();
+    world.store.delete(&ids[2]).await.unwrap();
+    // Twice in the line now.
+    world.store.control(&ids[3], Control::Pause, None).await.unwrap();
+    world.store.control(&ids[3], Control::Resume, None).await.unwrap();
+    world.check_ledger();
+    let held = world.claim(10).await;
+    assert_eq!(held.iter().map(|held| held.id).collect::<Vec<_>>(), ids[3..]);
+    assert!(world.claim(10).await.is_empty());
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn the_highest_priority_is_served_first_and_the_lowest_in_a_fair_claim() {
+    let world = World::new().await;
+    let mut by_priority = Vec::new();
+    for priority in [3, 9, 0, 5] {
+        let mut new = job(TYPE);
+        new.spec.priority = priority;
+        by_priority.push((priority, world.create(new).await));
+    }
+    let one = |fair| {
+        let mut request = request("w1", &[TYPE], 1);
+        request.fair = fair;
+        request
+    };
+    let mut order = Vec::new();
+    for fair in [false, true, false, false] {
+        let claimed = world.store.claim(0, &one(fair)).await.unwrap();
+        let id = claimed.jobs[0].id;
+        order.push(by_priority.iter().find(|(_, known)| *known == id).unwrap().0);
+    }
+    assert_eq!(order, [9, 0, 5, 3]);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn priorities_hold_across_types() {
+    let world = World::new().await;
+    let mut urgent = job("other");
+    urgent.spec.priority = 7;
+    world.queue(3).await;
+    let urgent = world.create(urgent).await;
+    let claimed = world.store.claim(0, &request("w1", &[TYPE, "other"], 2)).await.unwrap();
+    assert_eq!(claimed.jobs[0].id, urgent);
+    assert_eq!(claimed.jobs.len(), 2);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn queues_of_one_priority_take_turns() {
+    let world = World::new().await;
+    for queue in ["a", "b", "c"] {
+        let mut new = job(TYPE);
+        new.spec.queue = queue.into();
+        world.store.create(vec![new; 20]).await.unwrap();
+    }
+    let mut served: std::collections::BTreeMap<String, usize> = Default::default();
+    for _ in 0..15 {
+        for job in world.store.claim(0, &request("w1", &[TYPE], 1)).await.unwrap().jobs {
+            *served.entry(job.spec.queue().to_owned()).or_default() += 1;
+        }
+    }
+    assert!(served.values().all(|number| *number == 5), "{served:?}");
+    let batch = world.store.claim(0, &request("w1", &[TYPE], 30)).await.unwrap();
+    for queue in ["a", "b", "c"] {
+        assert_eq!(batch.jobs.iter().filter(|job| job.spec.queue() == queue).count(), 10, "{queue}");
+    }
+    let mut rest = request("w1", &[TYPE], 100);
+    rest.queues = Some(vec!["b".into()]);
+    let rest = world.store.claim(0, &rest).await.unwrap();
+    assert!(rest.jobs.len() == 5 && rest.jobs.iter().all(|job| job.spec.queue() == "b"));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_paused_queue_is_left_alone_and_a_purged_one_is_empty() {
+    let world = World::new().await;
+    let ids = world.queue(3).await;
+    world.store.pause_queue(TYPE).await.unwrap();
+    world.store.pause_queue(TYPE).await.unwrap();
+    world.queue(1).await;
+    assert!(world.claim(10).await.is_empty());
+    world.check_ledger();
+    let queues = world.store.queues().await.unwrap();
+    assert_eq!((queues[0].name.as_str(), queues[0].depth, queues[0].paused), (TYPE, 4, true));
+    assert_eq!(queues[0].oldest_ms, Some(ids[0].created_ms()));
+    world.store.resume_queue(TYPE).await.unwrap();
+    world.store.resume_queue(TYPE).await.unwrap();
+    assert_eq!(world.claim(1).await.len(), 1);
+    world.queue(1_200).await;
+    assert_eq!(world.store.purge_queue(TYPE).await.unwrap(), 1_203);
+    assert_eq!(world.store.purge_queue(TYPE).await.unwrap(), 0);
+    assert_eq!(world.state(&ids[0]).await, State::Running);
+    assert_eq!(world.state(&ids[1]).await, State::Cancelled);
+    assert!(world.claim(10).await.is_empty());
+    world.check_ledger();
+    world.queue(1).await;
+    assert_eq!(world.claim(10).await.len(), 1);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn retention_forgets_what_ended_long_ago_and_nothing_else() {
+    let world = World::new().await;
+    let retention = |ms| Retention { succeeded_ms: ms, failed_ms: ms, cancelled_ms: ms };
+    let mut ids = Vec::new();
+    // Backwards, so that no queued job stands before those that are claimed.
+    for state in State::ALL.into_iter().rev() {
+        ids.push((state, world.job_in(state).await));
+    }
+    assert_eq!(world.store.sweep(&retention(3_600_000), 10_000).await.unwrap(), 0);
+    world.check_ledger();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert_eq!(world.store.sweep(&retention(5), 10_000).await.unwrap(), 3);
+    for (state, id) in ids {
+        assert_eq!(world.store.get(&id).await.unwrap().is_some(), !state.is_ended(), "{state:?}");
+    }
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn forgotten_scripts_are_given_to_the_server_again() {
+    let world = World::new().await;
+    for _ in 0..2 {
+        let () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut world.redis.connection()).unwrap();
+        let held = world.running().await;
+        let () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut world.redis.connection()).unwrap();
+        let answer = world.commit(held.then(Then::Succeeded { result: "1".into() })).await;
+        assert_eq!(answer, CommitAnswer::Done(State::Succeeded));
+    }
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn log_lines_are_kept_up_to_their_limit() {
+    let world = World::with(|options| options.log_lines_max = 10).await;
+    let id = world.queue(1).await[0];
+    let lines = (0..25).map(|number| (id, format!("{{\"n\":{number}}}"))).collect();
+    world.store.append_logs(lines).await.unwrap();
+    let kept = world.store.logs(&id, 0, 100).await.unwrap();
+    assert_eq!((kept.len(), kept[0].as_str()), (10, "{\"n\":15}"));
+    assert_eq!(world.store.logs(&id, 8, 1).await.unwrap(), ["{\"n\":23}"]);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn hosts_and_types_are_told_and_forgotten() {
+    let world = World::new().await;
+    world.store.put_host("h1", "{\"a\":1}", 60_000).await.unwrap();
+    world.store.put_host("h2", "{}", 1).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    assert_eq!(world.store.hosts().await.unwrap(), [("h1".to_owned(), "{\"a\":1}".to_owned())]);
+    world.store.remove_host("h1").await.unwrap();
+    assert!(world.store.hosts().await.unwrap().is_empty());
+    world.store.put_type("t", "{}").await.unwrap();
+    assert_eq!(world.store.types().await.unwrap(), [("t".to_owned(), "{}".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_large_checkpoint_and_a_spec_with_everything_survive() {
+    let world = World::new().await;
+    let mut spec = spec(TYPE);
+    spec.metadata = Some("{\"k\":\"ü\"}".into());
+    spec.tags = vec!["x y".into(), "ü".into()];
+    spec.max_attempts = Some(7);
+    spec.hard_limit_ms = Some(u64::from(u32::MAX) * 1_000);
+    spec.input = format!("\"{}\"", "x".repeat(200_000));
+    let id = world.create(NewJob { spec: spec.clone(), ..NewJob::default() }).await;
+    assert_eq!(world.store.get(&id).await.unwrap().unwrap().spec, spec);
+    let mut held = world.claim(1).await.pop().unwrap();
+    let mut commit = held.step(Then::Continue);
+    let state: Vec<u8> = (0..4_000_000_u32).map(|number| (number * number % 251) as u8).collect();
+    commit.checkpoint.as_mut().unwrap().state = state.clone();
+    assert_eq!(world.commit(commit).await, CommitAnswer::Done(State::Running));
+    let resume = world.store.load(&id, &held.record).await.unwrap();
+    assert_eq!(resume.checkpoint.unwrap().state, state);
+    world.check_ledger();
+}

@@ -1,0 +1,382 @@
+//! A real `redis-server` per test, and short ways to do what workers do.
+//!
+//! The ledger check holds the promise that every job stands in exactly one index and that all counts agree; every
+//! test calls it at its end.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use redis::{Commands as _, Connection};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use waymark_job::{JobId, Record, Spec, State};
+use waymark_store::{
+    ClaimRequest, Claimed, ClaimedJob, Commit, CommitAnswer, NewCheckpoint, NewJob, Options, Store, Then,
+};
+
+/// A server of its own on a free port of the loopback, ended by its process id.
+pub struct Redis {
+    child: Child,
+    pub port: u16,
+    directory: tempfile::TempDir,
+}
+
+pub fn free_port() -> u16 {
+    // A Cluster's server also takes the port 10,000 above its own.
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if port < 50_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+            return port;
+        }
+    }
+}
+
+impl Redis {
+    pub fn start(arguments: &[&str]) -> Self {
+        Self::start_at(free_port(), arguments)
+    }
+
+    pub fn start_at(port: u16, arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .arg("--dir")
+            .arg(directory.path())
+            .args(arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        let server = Self { child, port, directory };
+        server.connection();
+        server
+    }
+
+    /// A file in the server's own directory.
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection, as soon as the server answers.
+    pub fn connection(&self) -> Connection {
+        let client = redis::Client::open(self.url()).unwrap();
+        let began = Instant::now();
+        loop {
+            if let Ok(mut connection) = client.get_connection_with_timeout(Duration::from_millis(500))
+                && redis::cmd("PING").query::<String>(&mut connection).is_ok()
+            {
+                return connection;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "redis-server does not answer");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A server and a store on it, with one registered worker.
+pub struct World {
+    pub redis: Redis,
+    pub store: Store,
+}
+
+pub const LEASE_MS: u64 = 60_000;
+pub const TYPE: &str = "count";
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut Options)) -> Self {
+        let redis = Redis::start(&[]);
+        let mut options = Options::at(&redis.url());
+        change(&mut options);
+        let store = Store::connect(options).await.unwrap();
+        for partition in 0..store.partitions() {
+            store.register(partition, "w1", LEASE_MS).await.unwrap();
+        }
+        Self { redis, store }
+    }
+
+    pub async fn create(&self, job: NewJob) -> JobId {
+        self.store.create(vec![job]).await.unwrap()[0].id
+    }
+
+    pub async fn queue(&self, number: usize) -> Vec<JobId> {
+        let jobs = (0..number).map(|_| job(TYPE)).collect();
+        self.store.create(jobs).await.unwrap().into_iter().map(|created| created.id).collect()
+    }
+
+    pub async fn claim(&self, limit: usize) -> Vec<Held> {
+        self.claim_as("w1", limit).await
+    }
+
+    pub async fn claim_as(&self, worker: &str, limit: usize) -> Vec<Held> {
+        let request = request(worker, &[TYPE], limit);
+        let claimed = self.store.claim(0, &request).await.unwrap();
+        held(claimed, &request)
+    }
+
+    /// A new job, claimed.
+    pub async fn running(&self) -> Held {
+        let id = self.queue(1).await[0];
+        let held = self.claim(1).await.pop().unwrap();
+        assert_eq!(held.id, id);
+        held
+    }
+
+    pub async fn commit(&self, commit: Commit) -> CommitAnswer {
+        self.store.commit(commit.id.partition(), &mut [commit]).await.unwrap().pop().unwrap()
+    }
+
+    pub async fn state(&self, id: &JobId) -> State {
+        self.store.get(id).await.unwrap().unwrap().state
+    }
+
+    /// A new job in the state asked for.
+    pub async fn job_in(&self, state: State) -> JobId {
+        if state == State::Scheduled {
+            return self.create(NewJob { delay_ms: Some(3_600_000), ..job(TYPE) }).await;
+        }
+        if state == State::Queued {
+            return self.queue(1).await[0];
+        }
+        let held = self.running().await;
+        let then = match state {
+            State::Running => return held.id,
+            State::Waiting => Then::AwaitSignal { name: "go".into(), timeout_ms: None },
+            State::Paused => Then::Paused,
+            State::Succeeded => Then::Succeeded { result: "1".into() },
+            State::Failed => Then::Failed,
+            State::Scheduled | State::Queued | State::Cancelled => {
+                let cancelled =
+                    self.store.control(&held.id, waymark_job::Control::Cancel, None).await.unwrap();
+                assert_eq!(cancelled, waymark_store::ControlAnswer::Done(State::Cancelled));
+                return held.id;
+            }
+        };
+        assert_eq!(self.commit(held.then(then)).await, CommitAnswer::Done(state));
+        held.id
+    }
+
+    /// Everything stored, except what moves by itself.
+    pub fn dump(&self) -> BTreeMap<String, String> {
+        let mut connection = self.redis.connection();
+        let keys: Vec<String> = connection.keys("*").unwrap();
+        keys.into_iter()
+            .map(|key| {
+                let dump: Vec<u8> = redis::cmd("DUMP").arg(&key).query(&mut connection).unwrap();
+                let text = format!("{dump:?}");
+                (key, text)
+            })
+            .collect()
+    }
+
+    /// Every job stands in exactly the indexes it must, and all counts agree.
+    pub fn check_ledger(&self) {
+        check_ledger(&mut self.redis.connection(), "wm", self.store.partitions());
+    }
+}
+
+/// A claimed job and the right to write it.
+#[derive(Clone)]
+pub struct Held {
+    pub id: JobId,
+    pub token: String,
+    pub spec: Arc<Spec>,
+    pub record: Record,
+}
+
+impl Held {
+    pub fn then(&self, then: Then) -> Commit {
+        let mut record = self.record.clone();
+        record.crashes = 0;
+        record.committed_ms = Some(self.id.created_ms());
+        if let Then::AwaitSignal { name, .. } = &then {
+            record.signal = Some(name.clone());
+        }
+        if matches!(then, Then::Succeeded { .. } | Then::Failed) {
+            record.ended_ms = Some(now_ms());
+        }
+        if then == Then::Failed {
+            record.error =
+                Some(waymark_job::JobError { kind: "permanent".into(), message: "no".into(), trace: None });
+        }
+        Commit {
+            id: self.id,
+            token: self.token.clone(),
+            step: record.step,
+            spec: self.spec.clone(),
+            record,
+            then,
+            checkpoint: None,
+            outputs: Vec::new(),
+            children: Vec::new(),
+        }
+    }
+
+    /// The commit of one more step, with a checkpoint and an output record.
+    pub fn step(&mut self, then: Then) -> Commit {
+        self.record.step += 1;
+        self.record.outputs += 1;
+        let step = self.record.step;
+        let mut commit = self.then(then);
+        commit.outputs = vec![format!("{{\"step\":{step}}}")];
+        commit.checkpoint = Some(NewCheckpoint {
+            mime_type: "application/json".into(),
+            state_version: 1,
+            state: format!("state {step}").into_bytes(),
+            plugin_version: "1.0.0".into(),
+            plugin_digest: "abc".into(),
+        });
+        commit
+    }
+}
+
+pub fn held(claimed: Claimed, request: &ClaimRequest) -> Vec<Held> {
+    let hold = |ClaimedJob { id, spec, record }| Held {
+        id,
+        token: request.token.clone(),
+        spec: Arc::new(spec),
+        record,
+    };
+    claimed.jobs.into_iter().map(hold).collect()
+}
+
+pub fn job(job_type: &str) -> NewJob {
+    NewJob { spec: spec(job_type), ..NewJob::default() }
+}
+
+pub fn spec(job_type: &str) -> Spec {
+    Spec { job_type: job_type.into(), input: "{}".into(), ..Spec::default() }
+}
+
+pub fn request(worker: &str, selectors: &[&str], limit: usize) -> ClaimRequest {
+    ClaimRequest {
+        worker: worker.into(),
+        token: token(),
+        selectors: selectors.iter().map(ToString::to_string).collect(),
+        queues: None,
+        limit,
+        fair: false,
+    }
+}
+
+/// 32 hexadecimal digits that no other call gets.
+pub fn token() -> String {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).unwrap();
+    hex::encode(random)
+}
+
+pub fn now_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+/// Waits for something that another process or the clock brings.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < Duration::from_secs(30), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub fn check_ledger(connection: &mut Connection, prefix: &str, partitions: u16) {
+    for partition in 0..partitions {
+        let head = format!("{{{prefix}{partition}}}:");
+        let bodies: BTreeMap<String, Vec<u8>> = connection.hgetall(format!("{head}jobs")).unwrap();
+        let states: BTreeMap<String, Vec<u8>> = connection.hgetall(format!("{head}st")).unwrap();
+        let claims: BTreeMap<String, String> = connection.hgetall(format!("{head}claims")).unwrap();
+        let due: BTreeSet<String> = connection.zrange(format!("{head}due"), 0, -1).unwrap();
+        let controls: BTreeSet<String> = connection.hkeys(format!("{head}ctl")).unwrap();
+        let uniques: BTreeMap<String, String> = connection.hgetall(format!("{head}uniq")).unwrap();
+        let paused: BTreeSet<String> = connection.smembers(format!("{head}paused")).unwrap();
+        for id in states.keys().chain(claims.keys()).chain(&due).chain(uniques.values()) {
+            assert!(bodies.contains_key(id), "{id} is kept somewhere but does not exist");
+        }
+        assert!(controls.iter().all(|id| claims.contains_key(id)), "a control of a job that does not run");
+
+        let (mut counts, mut depths) = (BTreeMap::<String, i64>::new(), BTreeMap::<String, i64>::new());
+        let mut expected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut queued = Vec::new();
+        for (id, body) in &bodies {
+            let spec: Spec = rmp_serde::from_slice(body).unwrap();
+            let stored = states.get(id).map_or('q', |state| char::from(state[0]));
+            let letter = if claims.contains_key(id) { 'r' } else { stored };
+            assert!(letter != 'r' || stored == 'q', "{id} runs but its record says {stored}");
+            assert!(State::from_letter(letter).is_some(), "{id} is {letter}");
+            *counts.entry(format!("{}|{letter}", spec.job_type)).or_default() += 1;
+            if letter == 'q' {
+                *depths.entry(spec.queue().to_owned()).or_default() += 1;
+                queued.push((id.clone(), spec.clone()));
+            }
+            let class = if matches!(letter, 'q' | 'r') { 'o' } else { letter };
+            let mut indexes = vec![format!("x:{class}:{}", spec.job_type)];
+            if spec.queue() != spec.job_type {
+                indexes.push(format!("xq:{}", spec.queue()));
+            }
+            indexes.extend(spec.correlation_id.iter().map(|id| format!("corr:{id}")));
+            indexes.extend(spec.tags.iter().map(|tag| format!("tag:{tag}")));
+            for index in indexes {
+                expected.entry(index).or_default().insert(id.clone());
+            }
+            assert!(letter != 's' || due.contains(id), "{id} is scheduled for never");
+            assert!(!due.contains(id) || matches!(letter, 's' | 'w'), "{id} is due but {letter}");
+            if let Some(key) = &spec.unique_key {
+                let ended = matches!(letter, 'S' | 'F' | 'C');
+                assert_eq!(uniques.get(key) == Some(id), !ended, "unique key of {id}, which is {letter}");
+            }
+        }
+        let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for pattern in ["x:*", "xq:*", "corr:*", "tag:*"] {
+            let keys: Vec<String> = connection.keys(format!("{head}{pattern}")).unwrap();
+            for key in keys {
+                let members: BTreeSet<String> = connection.zrange(&key, 0, -1).unwrap();
+                found.insert(key[head.len()..].to_owned(), members);
+            }
+        }
+        assert_eq!(found, expected, "indexes of partition {partition}");
+        for (name, expected) in [("counts", counts), ("depth", depths)] {
+            let mut kept: BTreeMap<String, i64> = connection.hgetall(format!("{head}{name}")).unwrap();
+            kept.retain(|_, number| *number != 0);
+            assert_eq!(kept, expected, "{name} of partition {partition}");
+        }
+        // Every queued job can be reached: it stands in a line that is registered and, unless paused, served.
+        let mut in_lines = BTreeSet::new();
+        let keys: Vec<String> = connection.keys(format!("{head}line:*")).unwrap();
+        for key in keys {
+            let name = &key[head.len() + 5..];
+            let (queue, rest) = name.split_once('|').unwrap();
+            let (selector, priority) = rest.rsplit_once('|').unwrap();
+            let registered: bool = connection.sismember(format!("{head}lines:{queue}"), rest).unwrap();
+            assert!(registered, "line {name} is not registered");
+            let score: Option<f64> =
+                connection.zscore(format!("{head}ready:{selector}"), format!("{priority}|{queue}")).unwrap();
+            assert_eq!(score.is_some(), !paused.contains(queue), "line {name} is served");
+            let ids: Vec<String> = connection.lrange(&key, 0, -1).unwrap();
+            in_lines.extend(ids);
+        }
+        for (id, _) in queued {
+            assert!(in_lines.contains(&id), "{id} is queued but stands in no line");
+        }
+    }
+}
