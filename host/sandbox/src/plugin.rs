@@ -1,0 +1,249 @@
+//! A loaded plugin: compiled code from the cache, ready to be instantiated.
+
+use crate::{
+    Descriptor, Engine, Fault, Grants, Instance, JobContext, Limits, LoadError, Snapshot,
+    bindings::TaskPre,
+    compile::{Manifest, is_digest},
+    engine::{Backend, hex},
+    meter::Meter,
+    state::State,
+    turns::Turns,
+    wasi::Wasi,
+};
+use sha2::{Digest, Sha256};
+use std::{path::Path, sync::Arc};
+use wasmtime::component::Component;
+
+/// A loaded plugin. Cheap to clone.
+#[derive(Clone)]
+pub struct Plugin {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    digest: String,
+    descriptor: Descriptor,
+    limits: Arc<Limits>,
+    grants: Grants,
+    uses_wasi: bool,
+    pre: TaskPre<State>,
+    engine: Arc<crate::engine::Inner>,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Inner { digest, descriptor, .. } = &*self.inner;
+        f.debug_struct("Plugin").field("name", &descriptor.name).field("digest", digest).finish()
+    }
+}
+
+/// A capability that a plugin may import.
+struct Capability {
+    /// Start of the import's name.
+    prefix: &'static str,
+    /// Key under `[plugins.<type>.grants]`.
+    grant: &'static str,
+    hint: &'static str,
+}
+
+/// Offered without a grant. Of these, files and the network do nothing by themselves.
+const ALWAYS: [&str; 7] = [
+    "waymark:task/",
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
+
+const CAPABILITIES: [Capability; 4] = [
+    Capability {
+        prefix: "wasi:http/",
+        grant: "http",
+        hint: "; a JavaScript plugin that does not need it is built with the features http and fetch-event disabled",
+    },
+    Capability { prefix: "wasi:keyvalue/", grant: "keyvalue", hint: "" },
+    Capability { prefix: "waymark:llm/", grant: "llm", hint: "" },
+    Capability { prefix: "waymark:sql/", grant: "sql", hint: "" },
+];
+
+/// Whether a plugin of the job type `name` may import all this.
+pub(crate) fn check_imports(name: &str, imports: &[String]) -> Result<(), LoadError> {
+    let offered = |import: &str| ALWAYS.iter().any(|known| import.starts_with(known));
+    let Some(import) = imports.iter().find(|import| !offered(import)) else { return Ok(()) };
+    let Some(capability) = CAPABILITIES.iter().find(|known| import.starts_with(known.prefix)) else {
+        let message = format!("the plugin imports {import}, which no version of Waymark offers");
+        return Err(LoadError::new("unknown-import", message));
+    };
+    let Capability { grant, hint, .. } = capability;
+    Err(LoadError::new(
+        "import-not-granted",
+        format!(
+            "the plugin imports {import}, which is not granted: that takes `{grant} = ...` under \
+             `[plugins.{name}.grants]`, and a Waymark that offers `{grant}`; this one grants `files` only{hint}"
+        ),
+    ))
+}
+
+impl Engine {
+    /// Is there compiled code of this digest for this engine?
+    #[must_use]
+    pub fn is_cached(&self, cache: &Path, digest: &str) -> bool {
+        is_digest(digest) && cache.join(&self.inner.hash).join(format!("{digest}.json")).is_file()
+    }
+
+    /// Loads a plugin that [`crate::compile_file`] put into the cache.
+    ///
+    /// # Errors
+    /// `not-compiled`, `cache-damaged`, `import-not-granted`, `unknown-import`, `host-error`.
+    pub fn load(
+        &self,
+        cache: &Path,
+        digest: &str,
+        limits: Limits,
+        grants: Grants,
+    ) -> Result<Plugin, LoadError> {
+        let unknown =
+            || LoadError::new("not-compiled", format!("{digest} is not in the cache of compiled plugins"));
+        if !is_digest(digest) {
+            return Err(unknown());
+        }
+        let directory = cache.join(&self.inner.hash);
+        let manifest = Manifest::read(&directory, digest)?.ok_or_else(unknown)?;
+        let code = directory.join(format!("{digest}.cwasm"));
+        let bytes = std::fs::read(&code).map_err(|error| LoadError::host("compiled code", error))?;
+        if hex(&Sha256::digest(&bytes)) != manifest.sha256 {
+            return Err(LoadError::new(
+                "cache-damaged",
+                format!("{} is not what was written", code.display()),
+            ));
+        }
+        drop(bytes);
+        let compiled = manifest.compiled;
+        check_imports(&compiled.descriptor.name, &compiled.imports)?;
+        let damaged = |error: wasmtime::Error| LoadError::new("cache-damaged", format!("{error:#}"));
+        let load = |backend: &Backend| {
+            // SAFETY: the file was written by `compile_file` into a directory that only this user may write to, and
+            // its digest was checked just now.
+            let component = unsafe { Component::deserialize_file(&backend.engine, &code) }?;
+            component.initialize_copy_on_write_image()?;
+            TaskPre::new(backend.linker.instantiate_pre(&component)?)
+        };
+        let pooled = self.inner.pooled.as_ref().and_then(|backend| {
+            load(backend)
+                .inspect_err(|error| {
+                    let reason = format!("{error:#}");
+                    tracing::info!(
+                        plugin = compiled.descriptor.name,
+                        reason,
+                        "the plugin does not fit into a slot"
+                    );
+                })
+                .ok()
+        });
+        let pre = match pooled {
+            Some(pre) => pre,
+            None => load(&self.inner.on_demand).map_err(damaged)?,
+        };
+        let uses_wasi = compiled.imports.iter().any(|import| import.starts_with("wasi:"));
+        Ok(Plugin {
+            inner: Arc::new(Inner {
+                digest: digest.to_owned(),
+                descriptor: compiled.descriptor,
+                limits: Arc::new(limits),
+                grants,
+                uses_wasi,
+                pre,
+                engine: self.inner.clone(),
+            }),
+        })
+    }
+}
+
+impl Plugin {
+    /// What the plugin says of itself.
+    #[must_use]
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.inner.descriptor
+    }
+
+    /// SHA-256 of the `.wasm` file, hexadecimal.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.inner.digest
+    }
+
+    /// Whether its instances come from the pool: it fits into a slot, and there is a pool.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        let pool = self.inner.engine.pooled.as_ref();
+        pool.is_some_and(|pool| wasmtime::Engine::same(&pool.engine, self.inner.pre.engine()))
+    }
+
+    /// Begins a job in a fresh instance.
+    ///
+    /// Must be called within a Tokio runtime with timers. Cancel-safe: a dropped call leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`Fault::Busy`] where memory or places are used up now; else what the guest failed with.
+    pub async fn start(&self, context: JobContext, input: &str) -> Result<Instance, Fault> {
+        let mut instance = self.open(context).await?;
+        instance.start(input).await?;
+        Ok(instance)
+    }
+
+    /// Goes on with a job in a fresh instance. Otherwise like [`Plugin::start`].
+    ///
+    /// # Errors
+    /// Those of [`Plugin::start`].
+    pub async fn restore(&self, context: JobContext, snapshot: Snapshot) -> Result<Instance, Fault> {
+        let mut instance = self.open(context).await?;
+        instance.restore(snapshot).await?;
+        Ok(instance)
+    }
+
+    async fn open(&self, context: JobContext) -> Result<Instance, Fault> {
+        let Inner { limits, grants, uses_wasi, pre, engine, .. } = &*self.inner;
+        let meter = Meter::new(engine.budget.clone(), limits.memory_bytes);
+        let mut state = State::new(context, limits.clone(), meter, Turns::new(engine.gate()));
+        if *uses_wasi {
+            let wasi = Wasi::new(grants, &state.logger).map_err(|error| Fault::Host(format!("{error:#}")))?;
+            state.wasi = Some(Box::new(wasi));
+        }
+        Instance::open(pre, state).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(import: &str) -> Result<(), LoadError> {
+        check_imports("sampler", &["waymark:task/job@0.1.0".into(), import.into()])
+    }
+
+    #[test]
+    fn what_tool_chains_always_import_passes() {
+        for import in ["wasi:cli/environment@0.2.3", "wasi:filesystem/types@0.2.0", "wasi:sockets/tcp@0.2.0"]
+        {
+            check(import).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_capability_that_is_not_granted_is_named_with_its_line_of_configuration() {
+        let error = check("wasi:http/outgoing-handler@0.2.3").unwrap_err();
+        assert_eq!(error.code(), "import-not-granted");
+        let message = error.to_string();
+        assert!(message.contains("wasi:http/outgoing-handler@0.2.3"), "{message}");
+        assert!(message.contains("`http = ...` under `[plugins.sampler.grants]`"), "{message}");
+    }
+
+    #[test]
+    fn an_import_that_nobody_offers_is_named() {
+        let error = check("acme:missiles/launch").unwrap_err();
+        assert_eq!(error.code(), "unknown-import");
+        assert!(error.to_string().contains("acme:missiles/launch"));
+    }
+}

@@ -1,0 +1,259 @@
+//! What belongs to one job while it runs, and the host functions of the contract.
+//!
+//! *Buffered* calls only write into [`Effects`]; whoever commits takes them. A job that traps leaves nothing behind.
+
+use crate::{
+    bindings::waymark::task::{job, types},
+    descriptor::is_name,
+    fault::Stop,
+    limits::Limits,
+    log::{LogSink, Logger},
+    meter::Meter,
+    turns::Turns,
+    wasi::Wasi,
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+use wasmtime::Result;
+use waymark_job::Progress;
+
+/// What a job must know of itself. Strings called JSON are trusted to be so.
+pub struct JobContext {
+    /// Identifier of the job.
+    pub job_id: String,
+    /// The caller's identifier for a larger whole; empty if there is none.
+    pub correlation_id: String,
+    /// From 1.
+    pub attempt: u32,
+    /// Which run of the job, from 1.
+    pub run: u32,
+    /// Number of the last step that was committed.
+    pub committed_steps: u64,
+    /// When the job should come to an end by itself.
+    pub soft_limit: Option<Instant>,
+    /// The caller's metadata, a JSON object.
+    pub metadata: String,
+    /// Outcomes of the children, in the order they were spawned; JSON, or why they failed.
+    pub children: Vec<(String, Result<String, String>)>,
+    /// Payloads of the signals that arrived, JSON, by name.
+    pub signals: HashMap<String, String>,
+    /// True when the job should return from its step soon.
+    pub yield_flag: Arc<AtomicBool>,
+    /// Takes the job's log lines. Must not block.
+    pub logs: LogSink,
+    /// Identifier of the child that is spawned in this step with this index (from 0); the same whenever asked.
+    pub child_id: Box<dyn Fn(u64, u32) -> String + Send + Sync>,
+}
+
+/// What takes effect with the next commit.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Output records: JSON, each in one line.
+    pub outputs: Vec<String>,
+    /// Last progress reported within a step.
+    pub progress: Option<Progress>,
+    /// Children to create.
+    pub children: Vec<Spawn>,
+}
+
+/// A child to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spawn {
+    /// Its identifier, from [`JobContext::child_id`].
+    pub id: String,
+    /// Its job type.
+    pub job_type: String,
+    /// Its input, JSON.
+    pub input: String,
+}
+
+/// What one buffered effect costs beyond its text.
+const EFFECT_OVERHEAD_BYTES: u64 = 64;
+const PROGRESS_MESSAGE_BYTES_MAX: usize = 1 << 10;
+
+pub(crate) struct State {
+    pub(crate) context: JobContext,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) meter: Meter,
+    pub(crate) logger: Arc<Logger>,
+    pub(crate) wasi: Option<Box<Wasi>>,
+    pub(crate) effects: Effects,
+    effects_bytes: u64,
+    /// Children spawned in the running step.
+    spawned: u32,
+    /// Number of the step that runs or will run next.
+    pub(crate) step: u64,
+    pub(crate) turns: Turns,
+    /// When the running call is over, but for the time it waits for its turn.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl State {
+    pub(crate) fn new(mut context: JobContext, limits: Arc<Limits>, meter: Meter, turns: Turns) -> Self {
+        let sink = std::mem::replace(&mut context.logs, Box::new(drop));
+        let logger = Arc::new(Logger::new(sink, limits.log_line_bytes_max, limits.log_lines_per_second));
+        let step = context.committed_steps + 1;
+        Self {
+            context,
+            limits,
+            meter,
+            logger,
+            wasi: None,
+            effects: Effects::default(),
+            effects_bytes: 0,
+            spawned: 0,
+            step,
+            turns,
+            deadline: None,
+        }
+    }
+
+    pub(crate) fn effects_bytes(&self) -> u64 {
+        self.effects_bytes
+    }
+
+    pub(crate) fn take_effects(&mut self) -> Effects {
+        self.meter.give_back(self.effects_bytes);
+        self.effects_bytes = 0;
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The step that runs next is `step`.
+    pub(crate) fn enter_step(&mut self, step: u64) {
+        if step != self.step {
+            self.step = step;
+            self.spawned = 0;
+        }
+    }
+
+    /// Buffered values are the job's memory as much as its own.
+    fn charge(&mut self, bytes: usize) -> Result<()> {
+        let bytes = bytes as u64 + EFFECT_OVERHEAD_BYTES;
+        let limit = self.limits.effects_bytes_max;
+        if self.effects_bytes.saturating_add(bytes) > limit {
+            return Err(oversized(
+                "output records and children of one step",
+                self.effects_bytes + bytes,
+                limit,
+            ));
+        }
+        if !self.meter.take(bytes)? {
+            return Err(oversized(
+                "memory with output records and children",
+                self.meter.used() + bytes,
+                self.meter.limit(),
+            ));
+        }
+        self.effects_bytes += bytes;
+        Ok(())
+    }
+}
+
+fn oversized(what: &str, bytes: u64, limit: u64) -> wasmtime::Error {
+    Stop::Oversized(format!("{what}: {bytes} bytes are more than the limit of {limit}")).into()
+}
+
+fn bad_value(message: impl Into<String>) -> wasmtime::Error {
+    Stop::BadValue(message.into()).into()
+}
+
+/// Checks that a guest's text is JSON of legal size and returns it in one line.
+pub(crate) fn checked_json(what: &str, text: String, bytes_max: u64) -> Result<String, Stop> {
+    if text.len() as u64 > bytes_max {
+        return Err(Stop::Oversized(format!(
+            "{what}: {} bytes are more than the limit of {bytes_max}",
+            text.len()
+        )));
+    }
+    match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+        Ok(_) => Ok(one_line(text)),
+        Err(error) => Err(Stop::BadValue(format!("{what} is not JSON: {error}"))),
+    }
+}
+
+/// Valid JSON without line breaks: inside of strings they are escaped, outside they are white space.
+pub(crate) fn one_line(json: String) -> String {
+    if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json }
+}
+
+/// A guest's progress, its message in one line of at most 1 KiB.
+pub(crate) fn progress(progress: types::Progress) -> Progress {
+    let message = progress.message.map(|mut message| {
+        message.truncate(message.floor_char_boundary(PROGRESS_MESSAGE_BYTES_MAX));
+        one_line(message)
+    });
+    Progress { current: progress.current, total: progress.total, message }
+}
+
+impl types::Host for State {}
+
+impl job::Host for State {
+    fn context(&mut self) -> Result<job::JobContext> {
+        let context = &self.context;
+        let left = |end: Instant| end.saturating_duration_since(Instant::now()).as_millis();
+        Ok(job::JobContext {
+            job_id: context.job_id.clone(),
+            correlation_id: context.correlation_id.clone(),
+            attempt: context.attempt,
+            committed_steps: self.step - 1,
+            soft_limit_ms: context.soft_limit.map(|end| u64::try_from(left(end)).unwrap_or(u64::MAX)),
+            metadata: context.metadata.clone(),
+        })
+    }
+
+    fn should_yield(&mut self) -> Result<bool> {
+        let over = |end: Instant| end <= Instant::now();
+        Ok(self.context.yield_flag.load(Relaxed) || self.context.soft_limit.is_some_and(over))
+    }
+
+    fn idempotency_key(&mut self) -> Result<String> {
+        Ok(format!("{}.{}.{}", self.context.job_id, self.context.run, self.step))
+    }
+
+    fn log(&mut self, level: job::Level, message: String, fields: String) -> Result<()> {
+        self.logger.say(level.into(), message, fields);
+        Ok(())
+    }
+
+    fn emit(&mut self, item: String) -> Result<()> {
+        let item = checked_json("the output record", item, self.limits.output_item_bytes_max)?;
+        self.charge(item.len())?;
+        self.effects.outputs.push(item);
+        Ok(())
+    }
+
+    fn report(&mut self, reported: types::Progress) -> Result<()> {
+        self.effects.progress = Some(progress(reported));
+        Ok(())
+    }
+
+    fn spawn(&mut self, job_type: String, input: String) -> Result<String> {
+        if !is_name(&job_type) {
+            return Err(bad_value("the job type of a child is not 1 to 64 of a-z, 0-9, '_' and '-'"));
+        }
+        let input = checked_json("the child's input", input, self.limits.input_bytes_max)?;
+        let limit = self.limits.children_max;
+        if self.effects.children.len() as u64 >= u64::from(limit) {
+            return Err(Stop::Oversized(format!("more than {limit} children between two commits")).into());
+        }
+        let id = (self.context.child_id)(self.step, self.spawned);
+        self.charge(id.len() + job_type.len() + input.len())?;
+        self.spawned += 1;
+        self.effects.children.push(Spawn { id: id.clone(), job_type, input });
+        Ok(id)
+    }
+
+    fn children(&mut self) -> Result<Vec<(String, Result<String, String>)>> {
+        Ok(self.context.children.clone())
+    }
+
+    fn signal(&mut self, name: String) -> Result<Option<String>> {
+        Ok(self.context.signals.get(&name).cloned())
+    }
+}

@@ -1,0 +1,107 @@
+//! WASI 0.2 in a harmless form.
+//!
+//! Tool chains of other languages import it whether a program uses it or not, so it is always there: clocks and
+//! random numbers work, standard output and error become log lines, there are no arguments, no environment, no
+//! network, and of files only those that the operator granted, read-only.
+
+use crate::{
+    Grants,
+    log::{Logger, Stream},
+    state::State,
+};
+use std::sync::Arc;
+use tokio::io::AsyncWrite;
+use wasmtime::{Result, component::ResourceTable};
+use wasmtime_wasi::{
+    FsPerms, WasiCtx, WasiCtxView, WasiView,
+    cli::{IsTerminal, StdoutStream},
+    p2::{OutputStream, Pollable, StreamResult},
+};
+
+pub(crate) struct Wasi {
+    context: WasiCtx,
+    table: ResourceTable,
+}
+
+/// Streams, files and pollables that a guest may hold at once. Stops a guest that opens files for ever.
+const HANDLES_MAX: usize = 1_024;
+/// Longest answer of `wasi:random`: the host allocates it.
+const RANDOM_BYTES_MAX: u64 = 1 << 20;
+/// Bytes a guest may write to standard output at once; what a line keeps is bounded by the log.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
+impl Wasi {
+    /// # Errors
+    /// A granted directory cannot be opened.
+    pub(crate) fn new(grants: &Grants, logger: &Arc<Logger>) -> Result<Self> {
+        let mut builder = WasiCtx::builder();
+        builder
+            .stdout(Voice { logger: logger.clone(), stream: Stream::Output })
+            .stderr(Voice { logger: logger.clone(), stream: Stream::Error })
+            .max_random_size(RANDOM_BYTES_MAX)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false);
+        for grant in &grants.files {
+            builder
+                .preopened_dir(&grant.host, &grant.guest, FsPerms::ReadOnly)
+                .map_err(|error| error.context(format!("the granted directory {}", grant.host.display())))?;
+        }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX);
+        Ok(Self { context: builder.build(), table })
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        // A plugin that imports WASI has it from the start; this is only for the type.
+        let wasi = self.wasi.get_or_insert_with(|| {
+            Box::new(Wasi { context: WasiCtx::builder().build(), table: ResourceTable::new() })
+        });
+        WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
+    }
+}
+
+/// Standard output or error.
+#[derive(Clone)]
+struct Voice {
+    logger: Arc<Logger>,
+    stream: Stream,
+}
+
+impl IsTerminal for Voice {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Voice {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Voice {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Voice {
+    fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
+        self.logger.write(self.stream, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
