@@ -1,0 +1,103 @@
+//! A job in the sandbox that the host uses, from the `.wasm` file that is shipped.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use waymark_sandbox::{
+    Engine, EngineOptions, FileGrant, Grants, JobContext, Limits, Outcome, Plugin, compile_file,
+};
+use waymark_sdk::prelude::*;
+
+/// What a run in the sandbox came to.
+#[derive(Debug)]
+pub struct Ran {
+    pub result: Value,
+    pub outputs: Vec<Value>,
+    pub steps: u64,
+    pub memory_bytes_max: u64,
+    pub checkpoint_bytes_max: usize,
+    pub step_max: Duration,
+    pub total: Duration,
+}
+
+/// An engine with one plugin.
+pub struct Sandbox {
+    _directory: tempfile::TempDir,
+    plugin: Plugin,
+}
+
+impl Sandbox {
+    /// Compiles and loads the plugin; it may read below `folder` and use 64 MiB.
+    pub fn new(wasm: &Path, folder: &Path) -> Self {
+        let options = EngineOptions { memory_budget_bytes: 1 << 30, instances_max: 4, pooling: false };
+        let engine = Engine::new(&options).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let compiled = compile_file(&engine, wasm, directory.path()).unwrap();
+        let limits = Limits { memory_bytes: 64 << 20, ..Limits::default() };
+        let grants = Grants { files: vec![FileGrant { guest: "data".to_owned(), host: folder.to_owned() }] };
+        let plugin = engine.load(directory.path(), &compiled.digest, limits, grants).unwrap();
+        Self { _directory: directory, plugin }
+    }
+
+    /// Runs a job to its end; with `crash`, each step in an instance of its own.
+    pub fn run(&self, input: &Value, crash: bool) -> Ran {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(self.run_to_end(input, crash))
+    }
+
+    async fn run_to_end(&self, input: &Value, crash: bool) -> Ran {
+        let mut ran = Ran {
+            result: Value::Null,
+            outputs: Vec::new(),
+            steps: 0,
+            memory_bytes_max: 0,
+            checkpoint_bytes_max: 0,
+            step_max: Duration::ZERO,
+            total: Duration::ZERO,
+        };
+        let begun = Instant::now();
+        let mut instance = self.plugin.start(context(0), &input.to_string()).await.unwrap();
+        loop {
+            let began = Instant::now();
+            let outcome = instance.step().await.unwrap();
+            ran.step_max = ran.step_max.max(began.elapsed());
+            ran.steps += 1;
+            let effects = instance.take_effects();
+            ran.outputs.extend(effects.outputs.iter().map(|text| text.parse::<Value>().unwrap()));
+            if let Outcome::Completed(result) = outcome {
+                ran.memory_bytes_max = ran.memory_bytes_max.max(instance.memory_bytes());
+                ran.result = result.parse().unwrap();
+                ran.total = begun.elapsed();
+                return ran;
+            }
+            instance.committed(ran.steps);
+            if crash {
+                let snapshot = instance.checkpoint().await.unwrap();
+                ran.memory_bytes_max = ran.memory_bytes_max.max(instance.memory_bytes());
+                ran.checkpoint_bytes_max = ran.checkpoint_bytes_max.max(snapshot.state.len());
+                instance = self.plugin.restore(context(ran.steps), snapshot).await.unwrap();
+            }
+            ran.memory_bytes_max = ran.memory_bytes_max.max(instance.memory_bytes());
+        }
+    }
+}
+
+fn context(committed_steps: u64) -> JobContext {
+    JobContext {
+        job_id: "job".to_owned(),
+        correlation_id: String::new(),
+        attempt: 1,
+        run: 1,
+        committed_steps,
+        soft_limit: None,
+        metadata: "{}".to_owned(),
+        children: Vec::new(),
+        signals: std::collections::HashMap::new(),
+        yield_flag: std::sync::Arc::default(),
+        logs: Box::new(|line| println!("{line:?}")),
+        child_id: Box::new(|step, index| format!("child-{step}-{index}")),
+    }
+}
