@@ -1,0 +1,103 @@
+//! `/hosts`: who is there, and asking one to drain.
+
+use super::{
+    Service,
+    answer::{Json, Timestamp},
+    error::{Code, Problem},
+    request::{Name, reply, shorten},
+};
+use axum::{extract::State as Shared, http::StatusCode, response::Response};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// A host that said within the last seconds that it is there.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only describes what hosts write")]
+pub(super) struct Host {
+    /// New for every start.
+    id: String,
+    /// Version of the program.
+    version: String,
+    /// Address of its API.
+    address: String,
+    /// When it started.
+    #[schema(format = DateTime)]
+    started_at: String,
+    /// It can take and run jobs.
+    ready: bool,
+    /// Jobs that may run at once.
+    slots: u32,
+    /// Jobs claimed now.
+    used: u32,
+    /// Its worker processes.
+    workers: Vec<serde_json::Value>,
+    /// Job types that it runs, each with `name`, `version` and `digest`.
+    types: Vec<serde_json::Value>,
+}
+
+/// All hosts of the store.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Hosts<'a> {
+    /// The host that answers.
+    this: &'a str,
+    /// Its version.
+    version: &'a str,
+    /// When it started.
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+    /// By id.
+    #[schema(value_type = Vec<Host>)]
+    hosts: Vec<Json<'a>>,
+}
+
+/// Lists the hosts.
+#[utoipa::path(
+    get, path = "/api/v1/hosts", tag = "hosts", operation_id = "list_hosts",
+    responses((status = 200, description = "The hosts.", body = Hosts)),
+)]
+pub(super) async fn list(Shared(service): Shared<Arc<Service>>) -> Result<Response, Problem> {
+    let mut records = service.store.hosts().await?;
+    records.sort();
+    let answer = Hosts {
+        this: &service.host.id,
+        version: &service.host.version,
+        started_at: Timestamp(service.host.started_ms),
+        hosts: records.iter().map(|(_, record)| Json(record)).collect(),
+    };
+    Ok(reply(StatusCode::OK, &answer))
+}
+
+/// Answer to a request to drain.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Draining<'a> {
+    /// The host.
+    id: &'a str,
+    /// It was asked.
+    draining: bool,
+}
+
+/// Asks a host to claim no more, to release its jobs at the end of their steps, and to stop.
+#[utoipa::path(
+    post, path = "/api/v1/hosts/{id}/drain", tag = "hosts", operation_id = "drain_host",
+    params(("id" = String, Path, description = "The host's id.")),
+    responses((status = 202, description = "The host was asked.", body = Draining)),
+)]
+pub(super) async fn drain(
+    Shared(service): Shared<Arc<Service>>,
+    Name(id): Name,
+) -> Result<Response, Problem> {
+    if id == service.host.id {
+        // A full channel holds a request that is not yet read: the host drains either way.
+        let _ = service.drain.try_send(());
+    } else if service.store.hosts().await?.iter().any(|(known, _)| *known == id) {
+        service.store.publish_drain(&id).await?;
+    } else {
+        return Err(Problem::new(
+            Code::UnknownHost,
+            format!("No host {:?} has been heard of within the last seconds.", shorten(&id)),
+        ));
+    }
+    tracing::info!(host = id, "drain asked for");
+    Ok(reply(StatusCode::ACCEPTED, &Draining { id: &id, draining: true }))
+}

@@ -1,0 +1,426 @@
+//! `/jobs`: create, list, show, control, delete.
+
+use super::{
+    Service,
+    answer::{Include, Job},
+    error::{Code, Problem, Violation},
+    feed::LOOK_AGAIN,
+    request::{self, Id, Params, invalid_query, limit, reply, shorten},
+    submission::{Submission, is_label},
+};
+use axum::{
+    body::Body,
+    extract::State as Shared,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
+use waymark_job::{Control, JobId, Record, Spec, State};
+use waymark_store::{ControlAnswer, Created, Filter, SignalAnswer, View};
+
+/// Longest wait of a long poll, milliseconds. Below the idle limits of common proxies' operators, not of proxies.
+const WAIT_MS_MAX: u64 = 300_000;
+/// Jobs in a list unless more are asked for.
+const LIST_DEFAULT: usize = 50;
+/// Most jobs in one list.
+const LIST_MAX: usize = 1_000;
+/// Most jobs in one list with their inputs or results, which may have 1 MiB each.
+const LIST_FULL_MAX: usize = 100;
+
+impl Service {
+    /// The job, or `unknown-job`.
+    pub(super) async fn view(&self, id: &JobId) -> Result<View, Problem> {
+        self.store.get(id).await?.ok_or_else(|| Problem::unknown_job(id))
+    }
+
+    /// The job when it has ended, or as it is when the time is over or the host stops.
+    async fn wait(&self, id: &JobId, wait_ms: u64) -> Result<View, Problem> {
+        let deadline = Instant::now() + Duration::from_millis(wait_ms);
+        let mut watcher = self.feed.watch(*id);
+        loop {
+            let view = self.view(id).await?;
+            if view.state.is_ended() || Instant::now() >= deadline || self.stopping.is_cancelled() {
+                return Ok(view);
+            }
+            let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
+            loop {
+                tokio::select! {
+                    state = watcher.changed() => if state.is_none_or(State::is_ended) { break },
+                    () = tokio::time::sleep_until(look_again) => break,
+                    () = self.stopping.cancelled() => break,
+                }
+            }
+        }
+    }
+
+    /// The settings' time for a body.
+    pub(super) fn body_timeout(&self) -> Duration {
+        Duration::from_millis(self.settings.request_timeout_ms)
+    }
+}
+
+/// Reads `wait_ms`.
+fn wait_ms(asked: Option<u64>) -> Result<u64, Problem> {
+    match asked.unwrap_or(0) {
+        wait if wait <= WAIT_MS_MAX => Ok(wait),
+        _ => Err(invalid_query(format!("wait_ms: must be at most {WAIT_MS_MAX}"))),
+    }
+}
+
+/// A header of the caller that becomes part of a job.
+pub(super) fn label_header(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) if is_label(text) => Ok(Some(text.to_owned())),
+        _ => Err(Problem::new(
+            Code::InvalidHeader,
+            format!("{name}: must be 1 to 128 characters of printable ASCII."),
+        )),
+    }
+}
+
+/// What a new job looks like, without asking the store for what was just told to it.
+pub(super) fn fresh(
+    created: &Created,
+    spec: Spec,
+    delay_ms: Option<u64>,
+    not_before_ms: Option<u64>,
+) -> View {
+    let not_before_ms = not_before_ms.or_else(|| delay_ms.map(|delay| created.created_ms + delay));
+    let record = Record { not_before_ms, ..Record::default() };
+    View { id: created.id, spec, state: created.state, record, result: None, pause_pending: false }
+}
+
+/// Parameters of `POST /jobs` and `GET /jobs/{id}`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wait {
+    /// Answer when the job has ended, or after so many milliseconds, whichever is first. At most 300,000.
+    wait_ms: Option<u64>,
+}
+
+/// Makes a job.
+///
+/// 201 with a new job; 200 with the one that stands already for its unique key or its idempotency key.
+#[utoipa::path(
+    post, path = "/api/v1/jobs", tag = "jobs", operation_id = "create_job",
+    params(
+        Wait,
+        ("Idempotency-Key" = Option<String>, Header, description = "A request repeated with the same key within 24 hours answers the first one's job instead of making another. 1 to 128 characters."),
+        ("X-Correlation-Id" = Option<String>, Header, description = "Taken as `correlation_id` if the body has none."),
+    ),
+    request_body = Submission,
+    responses(
+        (status = 201, description = "The job was made.", body = Job, headers(("Location" = String, description = "Path of the job."))),
+        (status = 200, description = "The job stood already.", body = Job),
+    ),
+)]
+pub(super) async fn create(
+    Shared(service): Shared<Arc<Service>>,
+    Params(wait): Params<Wait>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let wait_ms = wait_ms(wait.wait_ms)?;
+    let idempotency_key = label_header(&headers, "idempotency-key")?;
+    let correlation_id = label_header(&headers, "x-correlation-id")?;
+    let text = request::body(body, service.settings.body_bytes_max, service.body_timeout()).await?;
+    let mut job = request::json::<Submission<'_>>(&text)?.accept(&service).await?;
+    drop(text);
+    if job.spec.correlation_id.is_none() {
+        job.spec.correlation_id = correlation_id;
+    }
+    job.idempotency_key = idempotency_key;
+    let keyed = job.idempotency_key.is_some();
+    let (spec, delay_ms, not_before_ms) = (job.spec.clone(), job.delay_ms, job.not_before_ms);
+    let created = service.store.create(vec![job]).await?;
+    let Some(created) = created.into_iter().next() else {
+        return Err(Problem::internal("the store answered nothing for a new job"));
+    };
+    let (status, view) = if created.existing {
+        let view = service.store.get(&created.id).await?.ok_or_else(|| {
+            Problem::new(
+                Code::UnknownJob,
+                format!("The job {} that this key stood for was deleted; use another key.", created.id),
+            )
+        })?;
+        let by_unique_key = spec.unique_key.is_some() && spec.unique_key == view.spec.unique_key;
+        if keyed && !by_unique_key && spec != view.spec {
+            return Err(Problem::new(
+                Code::IdempotencyKeyReused,
+                format!("This Idempotency-Key was used for the job {} with another body.", created.id),
+            ));
+        }
+        (StatusCode::OK, view)
+    } else {
+        (StatusCode::CREATED, fresh(&created, spec, delay_ms, not_before_ms))
+    };
+    let view =
+        if wait_ms > 0 && !view.state.is_ended() { service.wait(&created.id, wait_ms).await? } else { view };
+    let mut response = reply(status, &Job::new(&view, Include::ALL));
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/jobs/{}", created.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Parameters of `GET /jobs`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct List {
+    /// States, with commas between them.
+    status: Option<String>,
+    /// Job type.
+    #[serde(rename = "type")]
+    job_type: Option<String>,
+    /// Queue.
+    queue: Option<String>,
+    /// A label.
+    tag: Option<String>,
+    /// The caller's id for the larger whole.
+    correlation_id: Option<String>,
+    /// Jobs per page, 1 to 1,000; with `include` at most 100. Default 50.
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// `input`, `result`, or both with a comma between them.
+    include: Option<String>,
+}
+
+/// One page of a list.
+#[derive(Serialize, ToSchema)]
+pub(super) struct JobPage<'a> {
+    /// Newest first.
+    jobs: Vec<Job<'a>>,
+    /// Where the next page begins; `null` on the last one.
+    next_cursor: Option<&'a str>,
+}
+
+/// Lists jobs, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/jobs", tag = "jobs", operation_id = "list_jobs", params(List),
+    responses((status = 200, description = "One page.", body = JobPage)),
+)]
+pub(super) async fn list(
+    Shared(service): Shared<Arc<Service>>,
+    Params(query): Params<List>,
+) -> Result<Response, Problem> {
+    let mut include = Include::NONE;
+    for name in query.include.iter().flat_map(|names| names.split(',')) {
+        match name {
+            "input" => include.input = true,
+            "result" => include.result = true,
+            _ => {
+                return Err(invalid_query(format!(
+                    "include: there is no {:?}; there are input, result",
+                    shorten(name)
+                )));
+            }
+        }
+    }
+    let most = if include == Include::NONE { LIST_MAX } else { LIST_FULL_MAX };
+    let limit = limit(query.limit, LIST_DEFAULT, most)?;
+    let mut states = Vec::new();
+    for name in query.status.iter().flat_map(|names| names.split(',')) {
+        states.push(State::from_name(name).ok_or_else(|| {
+            let all = State::ALL.map(State::name).join(", ");
+            invalid_query(format!("status: there is no {:?}; there are {all}", shorten(name)))
+        })?);
+    }
+    let filter = Filter {
+        states,
+        job_type: query.job_type,
+        queue: query.queue,
+        tag: query.tag,
+        correlation_id: query.correlation_id,
+    };
+    let page = service.store.list(&filter, limit, query.cursor.as_deref()).await?;
+    let jobs = page.jobs.iter().map(|view| Job::new(view, include)).collect();
+    Ok(reply(StatusCode::OK, &JobPage { jobs, next_cursor: page.cursor.as_deref() }))
+}
+
+/// Shows a job.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}", tag = "jobs", operation_id = "show_job",
+    params(("id" = String, Path, description = "The job's id."), Wait),
+    responses((status = 200, description = "The job.", body = Job)),
+)]
+pub(super) async fn show(
+    Shared(service): Shared<Arc<Service>>,
+    Id(id): Id,
+    Params(wait): Params<Wait>,
+) -> Result<Response, Problem> {
+    let view = match wait_ms(wait.wait_ms)? {
+        0 => service.view(&id).await?,
+        wait_ms => service.wait(&id, wait_ms).await?,
+    };
+    Ok(reply(StatusCode::OK, &Job::new(&view, Include::ALL)))
+}
+
+/// Cancels a job if it has not ended, and forgets it with all it kept.
+#[utoipa::path(
+    delete, path = "/api/v1/jobs/{id}", tag = "jobs", operation_id = "delete_job",
+    params(("id" = String, Path, description = "The job's id.")),
+    responses((status = 204, description = "It is gone.")),
+)]
+pub(super) async fn delete(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
+    if service.store.delete(&id).await? {
+        tracing::info!(job_id = %id, "job deleted");
+        Ok(StatusCode::NO_CONTENT.into_response())
+    } else {
+        Err(Problem::unknown_job(id))
+    }
+}
+
+async fn control(
+    service: &Service,
+    id: JobId,
+    control: Control,
+    from: Option<u64>,
+) -> Result<Response, Problem> {
+    let answer = service.store.control(&id, control, from).await?;
+    match answer {
+        ControlAnswer::Done(_) | ControlAnswer::Pending => {
+            tracing::info!(job_id = %id, control = control.name(), "control accepted");
+            let view = service.view(&id).await?;
+            Ok(reply(StatusCode::ACCEPTED, &Job::new(&view, Include::ALL)))
+        }
+        ControlAnswer::Refused(state) => Err(Problem::new(
+            Code::WrongState,
+            format!("The job is {}: {}.", state.name(), fitting(control, state)),
+        )
+        .met(state)),
+        ControlAnswer::NoCheckpoint => Err(Problem::new(
+            Code::NoCheckpoint,
+            format!(
+                "The job keeps no checkpoint of step {}; GET /api/v1/jobs/{id}/checkpoints lists those it keeps.",
+                from.unwrap_or(0)
+            ),
+        )),
+        ControlAnswer::Missing => Err(Problem::unknown_job(id)),
+    }
+}
+
+/// What to do instead.
+fn fitting(control: Control, state: State) -> &'static str {
+    match control {
+        Control::Pause | Control::Cancel => "it has ended, there is nothing left to stop",
+        Control::Resume if state.is_ended() => "only a paused job resumes; restart runs an ended job again",
+        Control::Resume => "only a paused job resumes",
+        Control::Restart => "pause or cancel it first; only a paused or ended job restarts",
+    }
+}
+
+/// Stops the job at the end of its step; it keeps its place.
+#[utoipa::path(
+    post, path = "/api/v1/jobs/{id}/pause", tag = "jobs", operation_id = "pause_job",
+    params(("id" = String, Path, description = "The job's id.")),
+    responses((status = 202, description = "Paused, or about to be: `pause_pending`.", body = Job)),
+)]
+pub(super) async fn pause(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
+    control(&service, id, Control::Pause, None).await
+}
+
+/// Puts a paused job back into its queue; it goes on from its last checkpoint.
+#[utoipa::path(
+    post, path = "/api/v1/jobs/{id}/resume", tag = "jobs", operation_id = "resume_job",
+    params(("id" = String, Path, description = "The job's id.")),
+    responses((status = 202, description = "Queued again.", body = Job)),
+)]
+pub(super) async fn resume(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
+    control(&service, id, Control::Resume, None).await
+}
+
+/// Parameters of `POST /jobs/{id}/restart`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Restart {
+    /// Step of a kept checkpoint to go on from. Default: from the beginning.
+    from: Option<u64>,
+}
+
+/// Runs a paused or ended job again, from the beginning or from a kept checkpoint, as its next run.
+#[utoipa::path(
+    post, path = "/api/v1/jobs/{id}/restart", tag = "jobs", operation_id = "restart_job",
+    params(("id" = String, Path, description = "The job's id."), Restart),
+    responses((status = 202, description = "Queued again.", body = Job)),
+)]
+pub(super) async fn restart(
+    Shared(service): Shared<Arc<Service>>,
+    Id(id): Id,
+    Params(restart): Params<Restart>,
+) -> Result<Response, Problem> {
+    control(&service, id, Control::Restart, restart.from).await
+}
+
+/// Ends the job now.
+#[utoipa::path(
+    post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", operation_id = "cancel_job",
+    params(("id" = String, Path, description = "The job's id.")),
+    responses((status = 202, description = "Cancelled.", body = Job)),
+)]
+pub(super) async fn cancel(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
+    control(&service, id, Control::Cancel, None).await
+}
+
+/// Longest payload of a signal, bytes. It is kept until the job has read it.
+const SIGNAL_BYTES_MAX: usize = 64 << 10;
+
+/// Answer to a signal.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Signalled {
+    /// The job waited for it and goes on. Otherwise it is kept until the job asks.
+    delivered: bool,
+}
+
+/// Sends a signal to a job; the body is its payload, any JSON, `null` when empty.
+#[utoipa::path(
+    post, path = "/api/v1/jobs/{id}/signals/{name}", tag = "jobs", operation_id = "signal_job",
+    params(
+        ("id" = String, Path, description = "The job's id."),
+        ("name" = String, Path, description = "1 to 64 of a-z, 0-9, '_' and '-'."),
+    ),
+    request_body(content = serde_json::Value),
+    responses((status = 202, description = "Delivered or kept.", body = Signalled)),
+)]
+pub(super) async fn signal(
+    Shared(service): Shared<Arc<Service>>,
+    axum::extract::Path((id, name)): axum::extract::Path<(String, String)>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let id = JobId::parse(&id).map_err(|_| Problem::unknown_job(shorten(&id)))?;
+    let fits = (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
+    if !fits {
+        let detail = "the name of a signal must be 1 to 64 of a-z, 0-9, '_' and '-'".to_owned();
+        return Err(Problem::violations(
+            Code::InvalidField,
+            vec![Violation { pointer: String::new(), detail }],
+        ));
+    }
+    let text = request::body(body, SIGNAL_BYTES_MAX, service.body_timeout()).await?;
+    let payload = match text.trim_ascii() {
+        [] => "null",
+        text => serde_json::from_slice::<&serde_json::value::RawValue>(text)
+            .map_err(|error| {
+                Problem::new(Code::MalformedJson, format!("The payload is not well-formed JSON: {error}."))
+            })?
+            .get(),
+    };
+    match service.store.signal(&id, &name, payload).await? {
+        SignalAnswer::Delivered => Ok(reply(StatusCode::ACCEPTED, &Signalled { delivered: true })),
+        SignalAnswer::Stored => Ok(reply(StatusCode::ACCEPTED, &Signalled { delivered: false })),
+        SignalAnswer::Ended(state) => Err(Problem::new(
+            Code::WrongState,
+            format!("The job is {}: it reads no more signals.", state.name()),
+        )
+        .met(state)),
+        SignalAnswer::Missing => Err(Problem::unknown_job(id)),
+    }
+}

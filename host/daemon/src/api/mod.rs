@@ -1,0 +1,148 @@
+//! The HTTP API: `/api/v1`, health, metrics.
+//!
+//! One file per resource, each with its handlers and the shapes of its answers. The rest, in the order a request
+//! meets it:
+//!
+//! * [`server`]: connections and their limits.
+//! * [`guard`]: request id, [`auth`], time limit, panics, metrics, problem documents; around every handler.
+//! * [`request`]: reading path, query and body, with errors that name the field.
+//! * [`submission`]: what a caller asks for becomes a job; [`answer`]: what a job looks like.
+//! * [`jobs`], [`batch`], [`events`], [`output`], [`checkpoints`], [`plugins`], [`queues`], [`hosts`], [`health`].
+//! * [`feed`]: one subscription to the store, shared by all who wait for a job.
+//! * [`openapi`]: the document, generated from the above.
+//! * [`error`]: problem documents and their codes.
+//!
+//! The API keeps nothing: any host answers for any job, and a caller may change hosts between two calls.
+
+pub mod answer;
+pub mod auth;
+pub mod batch;
+pub mod checkpoints;
+pub mod error;
+pub mod events;
+pub mod feed;
+pub mod guard;
+pub mod health;
+pub mod hosts;
+pub mod jobs;
+pub mod openapi;
+pub mod output;
+pub mod plugins;
+pub mod queues;
+pub mod request;
+pub mod server;
+pub mod submission;
+
+use crate::{config, directory, host::Readiness, metrics::Metrics};
+use axum::Router;
+use std::sync::Arc;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tokio_util::sync::CancellationToken;
+use waymark_store::Store;
+
+pub use error::{Code, Problem};
+
+/// Who answers.
+#[derive(Clone, Debug)]
+pub struct HostInfo {
+    /// The host's id, new for every start.
+    pub id: String,
+    /// Version of the program.
+    pub version: String,
+    /// When it started, Unix milliseconds.
+    pub started_ms: u64,
+}
+
+/// All that the API needs of its host.
+pub struct Context {
+    /// The store.
+    pub store: Store,
+    /// The plugin directory.
+    pub directory: directory::Handle,
+    /// This host.
+    pub host: HostInfo,
+    /// Settings.
+    pub api: config::Api,
+    /// What `/metrics` serves.
+    pub metrics: Arc<Metrics>,
+    /// What `/readyz` says.
+    pub ready: watch::Receiver<Readiness>,
+    /// Asks this host to drain.
+    pub drain: mpsc::Sender<()>,
+}
+
+/// What every handler can reach.
+pub struct Service {
+    store: Store,
+    directory: directory::Handle,
+    host: HostInfo,
+    settings: config::Api,
+    metrics: Arc<Metrics>,
+    ready: watch::Receiver<Readiness>,
+    drain: mpsc::Sender<()>,
+    guard: auth::Guard,
+    counters: guard::Counters,
+    request_ids: guard::RequestIds,
+    feed: feed::Feed,
+    types: submission::KnownTypes,
+    /// Ends streams and long polls when the host stops.
+    stopping: CancellationToken,
+}
+
+impl Service {
+    /// Puts the parts together; nothing runs yet.
+    ///
+    /// # Errors
+    /// A token is malformed, or the API's counters are registered already.
+    pub fn new(context: Context) -> anyhow::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            guard: auth::Guard::new(&context.api.tokens)?,
+            counters: guard::Counters::new(&context.metrics.registry)?,
+            request_ids: guard::RequestIds::new()?,
+            feed: feed::Feed::new(context.store.clone()),
+            types: submission::KnownTypes::default(),
+            stopping: CancellationToken::new(),
+            store: context.store,
+            directory: context.directory,
+            host: context.host,
+            settings: context.api,
+            metrics: context.metrics,
+            ready: context.ready,
+            drain: context.drain,
+        }))
+    }
+
+    /// The routes, guarded.
+    pub fn router(self: &Arc<Self>) -> Router {
+        openapi::routes()
+            .split_for_parts()
+            .0
+            .fallback(guard::unknown_path)
+            .method_not_allowed_fallback(guard::method_not_allowed)
+            .layer(axum::middleware::from_fn_with_state(self.clone(), guard::around))
+            .with_state(self.clone())
+    }
+}
+
+/// Serves the API on `listener` until `stopped` becomes true, then lets requests in flight end for a few seconds.
+///
+/// # Errors
+/// A token is malformed.
+pub async fn serve(
+    context: Context,
+    listener: TcpListener,
+    mut stopped: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let service = Service::new(context)?;
+    let stop = service.stopping.clone();
+    let asked = async move {
+        // A sender that is gone means the same as a request to stop.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        stop.cancel();
+    };
+    server::run(listener, service.router(), &service.settings, asked).await;
+    Ok(())
+}

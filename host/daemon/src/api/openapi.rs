@@ -1,0 +1,135 @@
+//! The OpenAPI document, generated from the handlers. A copy is kept in `host/daemon/openapi.json`, so that a change
+//! of the contract shows in review.
+
+use super::{Service, batch, checkpoints, error, events, health, hosts, jobs, output, plugins, queues};
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
+use std::sync::{Arc, LazyLock};
+use utoipa::{
+    Modify, OpenApi, ToSchema as _,
+    openapi::{
+        self, ContentBuilder, Ref, RefOr, ResponseBuilder,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Waymark",
+        description = "Runs background jobs as sandboxed WebAssembly components that can be paused, moved, rewound and resumed.",
+        license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT"),
+    ),
+    tags(
+        (name = "jobs", description = "Create, follow and control jobs."),
+        (name = "plugins", description = "Job types."),
+        (name = "queues", description = "Lines of jobs, and how many there are."),
+        (name = "hosts", description = "Who runs the jobs."),
+        (name = "health", description = "For load balancers and monitoring."),
+    ),
+    security(("token" = [])),
+    components(schemas(error::Document)),
+    modifiers(&Common),
+)]
+struct Base;
+
+/// What holds for every call.
+struct Common;
+
+impl Modify for Common {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let mut http = Http::new(HttpAuthScheme::Bearer);
+        http.description = Some("Only where the host has tokens.".into());
+        if let Some(components) = &mut document.components {
+            components.add_security_scheme("token", SecurityScheme::Http(http));
+        }
+    }
+}
+
+/// Every route with its description.
+pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::with_openapi(Base::openapi())
+        .routes(routes!(jobs::create, jobs::list))
+        .routes(routes!(batch::create))
+        .routes(routes!(jobs::show, jobs::delete))
+        .routes(routes!(jobs::pause))
+        .routes(routes!(jobs::resume))
+        .routes(routes!(jobs::restart))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::signal))
+        .routes(routes!(events::follow))
+        .routes(routes!(output::output))
+        .routes(routes!(output::logs))
+        .routes(routes!(checkpoints::newest))
+        .routes(routes!(checkpoints::list))
+        .routes(routes!(plugins::list))
+        .routes(routes!(plugins::show, plugins::put, plugins::delete))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
+        .routes(routes!(queues::purge))
+        .routes(routes!(queues::counts))
+        .routes(routes!(hosts::list))
+        .routes(routes!(hosts::drain))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .routes(routes!(show))
+}
+
+/// The document, as pretty JSON.
+///
+/// # Panics
+/// Never: the document is made of strings and maps.
+#[must_use]
+pub fn document() -> &'static str {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+        let mut document = routes().into_openapi();
+        for item in document.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
+                let problem = ResponseBuilder::new()
+                    .description("Refused or failed: a problem document (RFC 9457) with a stable code.")
+                    .content(
+                        "application/problem+json",
+                        ContentBuilder::new()
+                            .schema(Some(RefOr::Ref(Ref::from_schema_name(error::Document::name()))))
+                            .build(),
+                    )
+                    .build();
+                operation.responses.responses.insert("default".into(), problem.into());
+            }
+        }
+        let mut text = document.to_pretty_json().unwrap_or_default();
+        text.push('\n');
+        text
+    });
+    &DOCUMENT
+}
+
+/// This document.
+#[utoipa::path(
+    get, path = "/api/v1/openapi.json", tag = "health", operation_id = "openapi", security(()),
+    responses((status = 200, description = "The document (OpenAPI 3.1).", body = Object)),
+)]
+async fn show() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], document()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checked_in_document_is_the_generated_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, document()).unwrap();
+        }
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(kept == document(), "host/daemon/openapi.json is out of date: run this test with UPDATE=1");
+    }
+}

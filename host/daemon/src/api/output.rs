@@ -1,0 +1,131 @@
+//! `GET /jobs/{id}/output` and `/logs`.
+
+use super::{
+    Service,
+    answer::{LogLine, one_line},
+    error::Problem,
+    request::{Id, Params, limit, reply},
+};
+use axum::{
+    body::Body,
+    extract::State as Shared,
+    http::{HeaderName, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+
+/// Records read from the store at once. Bounds the memory of one request: the whole output may be large.
+const CHUNK: u64 = 500;
+/// Most log lines in one page.
+const LOGS_MAX: usize = 1_000;
+
+/// Position of the record after the last one in the answer.
+const NEXT_FROM: HeaderName = HeaderName::from_static("waymark-next-from");
+/// Committed records in all.
+const TOTAL: HeaderName = HeaderName::from_static("waymark-total");
+
+/// Parameters of `GET /jobs/{id}/output`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Slice {
+    /// Position of the first record, from 0. Default 0.
+    from: Option<u64>,
+    /// Most records. Default: all that are committed.
+    limit: Option<u64>,
+}
+
+/// The committed output records of the job's present run, one JSON text per line.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}/output", tag = "jobs", operation_id = "job_output",
+    params(("id" = String, Path, description = "The job's id."), Slice),
+    responses((
+        status = 200, description = "The records.", content_type = "application/x-ndjson", body = String,
+        headers(
+            ("Waymark-Next-From" = u64, description = "`from` of the next request."),
+            ("Waymark-Total" = u64, description = "Records committed so far."),
+        ),
+    )),
+)]
+pub(super) async fn output(
+    Shared(service): Shared<Arc<Service>>,
+    Id(id): Id,
+    Params(slice): Params<Slice>,
+) -> Result<Response, Problem> {
+    let total = service.view(&id).await?.record.outputs;
+    let from = slice.from.unwrap_or(0).min(total);
+    let end = slice.limit.map_or(total, |limit| from.saturating_add(limit).min(total));
+    let lines = stream::unfold((service, from), move |(service, at)| async move {
+        if at >= end {
+            return None;
+        }
+        let records = match service.store.outputs(&id, at, CHUNK.min(end - at)).await {
+            Ok(records) if records.is_empty() => return None,
+            Ok(records) => records,
+            Err(error) => {
+                // The head is sent: only a broken body can say that something is missing.
+                tracing::warn!(job_id = %id, %error, "output was cut off");
+                return Some((Err(std::io::Error::other(error)), (service, end)));
+            }
+        };
+        let next = at + records.len() as u64;
+        let mut text = String::with_capacity(records.iter().map(|record| record.len() + 1).sum());
+        for record in records {
+            text.push_str(&one_line(record));
+            text.push('\n');
+        }
+        Some((Ok(Bytes::from(text)), (service, next)))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-ndjson".to_owned()),
+        (NEXT_FROM, end.to_string()),
+        (TOTAL, total.to_string()),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// Parameters of `GET /jobs/{id}/logs`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LogSlice {
+    /// Position of the first line, from 0. Default 0.
+    from: Option<u64>,
+    /// Most lines, 1 to 1,000. Default 1,000.
+    limit: Option<usize>,
+}
+
+/// A page of log lines.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Logs<'a> {
+    /// Oldest first.
+    lines: Vec<LogLine<'a>>,
+    /// `from` of the next request.
+    next_from: u64,
+}
+
+/// Log lines that the job wrote; the newest 1,000 are kept.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}/logs", tag = "jobs", operation_id = "job_logs",
+    params(("id" = String, Path, description = "The job's id."), LogSlice),
+    responses((status = 200, description = "One page.", body = Logs)),
+)]
+pub(super) async fn logs(
+    Shared(service): Shared<Arc<Service>>,
+    Id(id): Id,
+    Params(slice): Params<LogSlice>,
+) -> Result<Response, Problem> {
+    let limit = limit(slice.limit, LOGS_MAX, LOGS_MAX)?;
+    service.view(&id).await?;
+    let from = slice.from.unwrap_or(0);
+    let lines = service.store.logs(&id, from, limit as u64).await?;
+    let next_from = from + lines.len() as u64;
+    Ok(reply(
+        StatusCode::OK,
+        &Logs { lines: lines.iter().filter_map(|line| LogLine::read(line)).collect(), next_from },
+    ))
+}

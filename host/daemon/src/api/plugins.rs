@@ -1,0 +1,174 @@
+//! `/plugins`: what this host can run, with the errors of what it cannot; upload and removal.
+
+use super::{
+    Service,
+    answer::Json,
+    error::{Code, Problem},
+    request::{self, Name, reply, shorten},
+};
+use crate::directory::PluginStatus;
+use axum::{
+    body::Body,
+    extract::State as Shared,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use std::{sync::Arc, time::Duration};
+use utoipa::ToSchema;
+
+/// Time to send a plugin; compiling comes on top.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A plugin as `GET /plugins` shows it. The document of the API only; the directory writes it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only describes what the directory writes")]
+pub(super) struct Plugin {
+    /// Job type; of a file that was refused, its name without the ending.
+    name: String,
+    /// The file in the plugin directory.
+    file: String,
+    /// `loaded`, `failed`, `retired` or `quarantined`.
+    state: String,
+    /// SHA-256 of the file.
+    digest: Option<String>,
+    /// The version that the plugin says.
+    version: Option<String>,
+    /// What the plugin says of itself.
+    description: Option<String>,
+    /// JSON Schema of the input.
+    input_schema: Option<serde_json::Value>,
+    /// JSON Schema of the result.
+    result_schema: Option<serde_json::Value>,
+    /// What it imports beyond the contract.
+    imports: Vec<String>,
+    /// Length of the file, bytes.
+    bytes: u64,
+    /// When this host loaded it.
+    #[schema(format = DateTime)]
+    loaded_at: Option<String>,
+    /// Why it, or the file that was to replace it, is not in service.
+    error: Option<PluginError>,
+    /// Versions that this host holds, for jobs that began with them.
+    versions: Vec<PluginVersion>,
+}
+
+/// Why a plugin is not in service.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only describes what the directory writes")]
+pub(super) struct PluginError {
+    /// Stable code.
+    code: String,
+    /// What is wrong and what to do.
+    message: String,
+}
+
+/// A version of a plugin.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only describes what the directory writes")]
+pub(super) struct PluginVersion {
+    /// SHA-256 of the file.
+    digest: String,
+    /// The version that the plugin says.
+    version: String,
+    /// When this host loaded it.
+    #[schema(format = DateTime)]
+    loaded_at: String,
+    /// New jobs start with this one.
+    active: bool,
+}
+
+/// The plugins of this host, and the job types that only others have.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Plugins<'a> {
+    /// By name.
+    #[schema(value_type = Vec<Plugin>)]
+    plugins: Vec<PluginStatus>,
+    /// Types that some host announced and this one does not have, each with its descriptor.
+    elsewhere: Vec<Elsewhere<'a>>,
+}
+
+/// A job type that this host does not have.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Elsewhere<'a> {
+    /// Job type.
+    name: &'a str,
+    /// What its plugin says of itself.
+    #[schema(value_type = Object)]
+    descriptor: Json<'a>,
+}
+
+/// Lists the plugins of this host, refused files included.
+#[utoipa::path(
+    get, path = "/api/v1/plugins", tag = "plugins", operation_id = "list_plugins",
+    responses((status = 200, description = "The plugins.", body = Plugins)),
+)]
+pub(super) async fn list(Shared(service): Shared<Arc<Service>>) -> Result<Response, Problem> {
+    let plugins = service.directory.list();
+    let types = service.store.types().await?;
+    let elsewhere = types
+        .iter()
+        .filter(|(name, _)| !plugins.iter().any(|plugin| plugin.name == *name))
+        .map(|(name, descriptor)| Elsewhere { name, descriptor: Json(descriptor) })
+        .collect();
+    Ok(reply(StatusCode::OK, &Plugins { plugins, elsewhere }))
+}
+
+/// Shows a plugin.
+#[utoipa::path(
+    get, path = "/api/v1/plugins/{type}", tag = "plugins", operation_id = "show_plugin",
+    params(("type" = String, Path, description = "Job type.")),
+    responses((status = 200, description = "The plugin.", body = Plugin)),
+)]
+pub(super) async fn show(
+    Shared(service): Shared<Arc<Service>>,
+    Name(name): Name,
+) -> Result<Response, Problem> {
+    let plugin = service.directory.get(&name).ok_or_else(|| unknown(&name))?;
+    Ok(reply(StatusCode::OK, &plugin))
+}
+
+/// Puts a plugin into this host's directory, and answers when it is in service. A refused one leaves the version
+/// before it in service.
+#[utoipa::path(
+    put, path = "/api/v1/plugins/{type}", tag = "plugins", operation_id = "put_plugin",
+    params(("type" = String, Path, description = "Job type; must be the name that the plugin says.")),
+    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    responses(
+        (status = 201, description = "A new type is in service.", body = Plugin),
+        (status = 200, description = "A new version of a known type is in service.", body = Plugin),
+    ),
+)]
+pub(super) async fn put(
+    Shared(service): Shared<Arc<Service>>,
+    Name(name): Name,
+    body: Body,
+) -> Result<Response, Problem> {
+    let wasm = request::body(body, service.settings.upload_bytes_max, UPLOAD_TIMEOUT).await?;
+    let known = service.directory.get(&name).is_some();
+    let plugin = service.directory.upload(&name, &wasm).await?;
+    tracing::info!(plugin = name, digest = plugin.digest, "plugin uploaded");
+    Ok(reply(if known { StatusCode::OK } else { StatusCode::CREATED }, &plugin))
+}
+
+/// Removes a plugin from this host's directory: the type retires. Running jobs end or move.
+#[utoipa::path(
+    delete, path = "/api/v1/plugins/{type}", tag = "plugins", operation_id = "delete_plugin",
+    params(("type" = String, Path, description = "Job type.")),
+    responses((status = 204, description = "It is retired.")),
+)]
+pub(super) async fn delete(
+    Shared(service): Shared<Arc<Service>>,
+    Name(name): Name,
+) -> Result<Response, Problem> {
+    let removed = service.directory.remove(&name).await.map_err(|error| Problem::internal(&error.message))?;
+    if !removed {
+        return Err(unknown(&name));
+    }
+    tracing::info!(plugin = name, "plugin removed");
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn unknown(name: &str) -> Problem {
+    Problem::new(Code::UnknownPlugin, format!("This host has no plugin {:?}.", shorten(name)))
+}

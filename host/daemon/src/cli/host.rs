@@ -1,0 +1,71 @@
+//! `waymark host list|drain`.
+
+use super::{
+    Client, Remote,
+    client::segment,
+    table::{self, cell, say},
+};
+use clap::Subcommand;
+use serde_json::Value;
+
+/// What to do with hosts.
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// List the hosts of the store.
+    List {
+        /// Which host to ask.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Ask a host to release its jobs at the end of their steps, and to stop.
+    Drain {
+        /// Which host to ask.
+        #[command(flatten)]
+        remote: Remote,
+        /// Id of the host to drain; `waymark host list` shows it.
+        host: String,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The host cannot be reached or refused.
+pub async fn run(command: HostCommand) -> anyhow::Result<()> {
+    match command {
+        HostCommand::List { remote } => {
+            let client = Client::new(&remote)?;
+            let answer: Value = client.get("/api/v1/hosts", &[]).await?;
+            if client.print(&answer) {
+                return Ok(());
+            }
+            let hosts = answer["hosts"].as_array().cloned().unwrap_or_default();
+            let row = |host: &Value| {
+                let ready = if host["ready"] == true { "ready" } else { "not ready" };
+                let slots = format!("{}/{}", cell(host, "used"), cell(host, "slots"));
+                let types = host["types"].as_array().map_or(0, Vec::len).to_string();
+                vec![
+                    cell(host, "id"),
+                    cell(host, "address"),
+                    ready.into(),
+                    slots,
+                    types,
+                    cell(host, "version"),
+                    cell(host, "started_at"),
+                ]
+            };
+            table::print(
+                &["HOST", "ADDRESS", "STATE", "SLOTS", "TYPES", "VERSION", "STARTED"],
+                &hosts.iter().map(row).collect::<Vec<_>>(),
+            );
+        }
+        HostCommand::Drain { remote, host } => {
+            let client = Client::new(&remote)?;
+            let answer: Value = client.post(&format!("/api/v1/hosts/{}/drain", segment(&host)), &[]).await?;
+            if !client.print(&answer) {
+                say!("host {host} was asked to drain");
+            }
+        }
+    }
+    Ok(())
+}

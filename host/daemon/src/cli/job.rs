@@ -1,0 +1,522 @@
+//! `waymark job`.
+
+use super::{
+    Client,
+    client::{pretty, read, segment},
+    table::{self, cell, say},
+    watch,
+};
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Map, Value, json, value::RawValue};
+use std::{
+    io::{Read as _, Write as _},
+    time::Duration,
+};
+
+/// What to do with jobs.
+#[derive(Debug, Subcommand)]
+pub enum JobCommand {
+    /// Submit a job and print its id.
+    Submit(Box<Submit>),
+    /// List jobs, newest first.
+    List(List),
+    /// Show a job.
+    Show {
+        /// The job's id.
+        id: String,
+    },
+    /// Follow a job to its end with a progress bar, then print its result.
+    Watch {
+        /// The job's id.
+        id: String,
+        /// Show its log lines too.
+        #[arg(long)]
+        logs: bool,
+        /// Print its output records too.
+        #[arg(long)]
+        output: bool,
+    },
+    /// Stop jobs at the end of their step; they keep their place.
+    Pause {
+        /// Ids of jobs.
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Let paused jobs go on from their last checkpoint.
+    Resume {
+        /// Ids of jobs.
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Run paused or ended jobs again.
+    Restart {
+        /// Ids of jobs.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Step of a kept checkpoint to go on from [default: from the beginning].
+        #[arg(long, value_name = "STEP")]
+        from: Option<u64>,
+    },
+    /// End jobs now.
+    Cancel {
+        /// Ids of jobs.
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Cancel jobs if needed, and forget them with all they kept.
+    Delete {
+        /// Ids of jobs.
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Print a job's log lines.
+    Logs {
+        /// The job's id.
+        id: String,
+        /// Go on until the job has ended.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Print a job's output records, one JSON text per line.
+    Output {
+        /// The job's id.
+        id: String,
+        /// Position of the first record, from 0.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Most records [default: all].
+        #[arg(long)]
+        limit: Option<u64>,
+        /// Go on until the job has ended.
+        #[arg(long, short, conflicts_with_all = ["from", "limit"])]
+        follow: bool,
+    },
+    /// List a job's checkpoints, or show one with its state.
+    Checkpoints {
+        /// The job's id.
+        id: String,
+        /// Show the checkpoint of this step.
+        #[arg(long)]
+        step: Option<u64>,
+    },
+    /// Send a signal to a job.
+    Signal {
+        /// The job's id.
+        id: String,
+        /// Name of the signal.
+        name: String,
+        /// Payload, JSON.
+        #[arg(default_value = "null")]
+        payload: String,
+    },
+}
+
+/// A job to be submitted.
+#[derive(Args, Debug)]
+pub struct Submit {
+    /// Job type.
+    #[arg(value_name = "TYPE")]
+    job_type: String,
+    /// Input: JSON, @FILE, or - for standard input.
+    #[arg(long, short, default_value = "{}")]
+    input: String,
+    /// Queue [default: the job type's own].
+    #[arg(long)]
+    queue: Option<String>,
+    /// 0 to 9; 9 is served first.
+    #[arg(long)]
+    priority: Option<u8>,
+    /// Start no sooner than so long from now, such as 90s or 2h.
+    #[arg(long, value_parser = humantime::parse_duration, conflicts_with = "not_before")]
+    delay: Option<Duration>,
+    /// Start no sooner than this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    not_before: Option<String>,
+    /// Attempts in all.
+    #[arg(long)]
+    max_attempts: Option<u32>,
+    /// Running time after which the job is asked to finish.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    soft_limit: Option<Duration>,
+    /// Running time after which the job fails.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    hard_limit: Option<Duration>,
+    /// Metadata: a JSON object, or @FILE.
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<String>,
+    /// A label; may be given several times.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Your id for the larger whole that the job belongs to.
+    #[arg(long, value_name = "ID")]
+    correlation_id: Option<String>,
+    /// While a job with this key has not ended, another one is not made.
+    #[arg(long, value_name = "KEY")]
+    unique_key: Option<String>,
+    /// The same key within a day answers the same job.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Wait for the end with a progress bar, then print the result.
+    #[arg(long, short)]
+    wait: bool,
+}
+
+/// Which jobs.
+#[derive(Args, Debug)]
+pub struct List {
+    /// States, with commas between them.
+    #[arg(long)]
+    status: Option<String>,
+    /// Job type.
+    #[arg(long = "type", value_name = "TYPE")]
+    job_type: Option<String>,
+    /// Queue.
+    #[arg(long)]
+    queue: Option<String>,
+    /// A label.
+    #[arg(long)]
+    tag: Option<String>,
+    /// Your id for the larger whole.
+    #[arg(long, value_name = "ID")]
+    correlation_id: Option<String>,
+    /// Most jobs, 1 to 1000.
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+    /// Where the page begins: printed below the page before.
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The host cannot be reached or refused, or the job that was waited for did not succeed.
+pub async fn run(client: &Client, command: JobCommand) -> anyhow::Result<()> {
+    match command {
+        JobCommand::Submit(submit) => self::submit(client, *submit).await,
+        JobCommand::List(list) => self::list(client, list).await,
+        JobCommand::Show { id } => show(client, &id).await,
+        JobCommand::Watch { id, logs, output } => watch::to_end(client, &id, logs, output).await,
+        JobCommand::Pause { ids } => control(client, &ids, "pause", None).await,
+        JobCommand::Resume { ids } => control(client, &ids, "resume", None).await,
+        JobCommand::Restart { ids, from } => control(client, &ids, "restart", from).await,
+        JobCommand::Cancel { ids } => control(client, &ids, "cancel", None).await,
+        JobCommand::Delete { ids } => {
+            each(client, &ids, |id| async move {
+                client.delete(&job_path(&id)).await?;
+                Ok((json!({"id": id, "deleted": true}), format!("{id} is deleted")))
+            })
+            .await
+        }
+        JobCommand::Logs { id, follow } => logs(client, &id, follow).await,
+        JobCommand::Output { id, from, limit, follow } => output(client, &id, from, limit, follow).await,
+        JobCommand::Checkpoints { id, step } => checkpoints(client, &id, step).await,
+        JobCommand::Signal { id, name, payload } => {
+            let path = format!("{}/signals/{}", job_path(&id), segment(&name));
+            let request = client.request(Method::POST, &path).body(text_of(&payload)?);
+            let answer: Value = read(client.send(request).await?).await?;
+            if !client.print(&answer) {
+                let what =
+                    if answer["delivered"] == true { "delivered" } else { "kept until the job asks for it" };
+                say!("signal {name} was {what}");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn job_path(id: &str) -> String {
+    format!("/api/v1/jobs/{}", segment(id))
+}
+
+/// The text itself, that of `@FILE`, or standard input for `-`.
+fn text_of(argument: &str) -> anyhow::Result<String> {
+    match argument.strip_prefix('@') {
+        _ if argument == "-" => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
+            Ok(text)
+        }
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("{file} cannot be read")),
+        None => Ok(argument.to_owned()),
+    }
+}
+
+/// JSON text, kept as it is written.
+fn raw(argument: &str, what: &str) -> anyhow::Result<Box<RawValue>> {
+    let text = text_of(argument)?;
+    serde_json::from_str(&text).with_context(|| format!("the {what} is not well-formed JSON"))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn submit(client: &Client, submit: Submit) -> anyhow::Result<()> {
+    #[derive(serde::Serialize)]
+    struct Body {
+        input: Box<RawValue>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        metadata: Option<Box<RawValue>>,
+        #[serde(flatten)]
+        rest: Map<String, Value>,
+    }
+    let mut rest = Map::new();
+    let mut put = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            rest.insert(name.to_owned(), value);
+        }
+    };
+    put("type", Some(submit.job_type.into()));
+    put("queue", submit.queue.map(Value::from));
+    put("priority", submit.priority.map(Value::from));
+    put("delay_ms", submit.delay.map(millis).map(Value::from));
+    put("not_before", submit.not_before.map(Value::from));
+    put("max_attempts", submit.max_attempts.map(Value::from));
+    put("soft_limit_ms", submit.soft_limit.map(millis).map(Value::from));
+    put("hard_limit_ms", submit.hard_limit.map(millis).map(Value::from));
+    put("tags", (!submit.tags.is_empty()).then(|| submit.tags.into()));
+    put("correlation_id", submit.correlation_id.map(Value::from));
+    put("unique_key", submit.unique_key.map(Value::from));
+    let metadata = submit.metadata.map(|argument| raw(&argument, "metadata")).transpose()?;
+    let body = Body { input: raw(&submit.input, "input")?, metadata, rest };
+    let mut request = client
+        .request(Method::POST, "/api/v1/jobs")
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(&body)?);
+    if let Some(key) = submit.idempotency_key {
+        request = request.header("idempotency-key", key);
+    }
+    let job: Value = read(client.send(request).await?).await?;
+    let id = cell(&job, "id");
+    if submit.wait {
+        return watch::to_end(client, &id, false, false).await;
+    }
+    if !client.print(&job) {
+        say!("{id}");
+    }
+    Ok(())
+}
+
+async fn list(client: &Client, list: List) -> anyhow::Result<()> {
+    let mut query = vec![("limit", list.limit.to_string())];
+    for (name, value) in [
+        ("status", list.status),
+        ("type", list.job_type),
+        ("queue", list.queue),
+        ("tag", list.tag),
+        ("correlation_id", list.correlation_id),
+        ("cursor", list.cursor),
+    ] {
+        query.extend(value.map(|value| (name, value)));
+    }
+    let answer: Value = client.get("/api/v1/jobs", &query).await?;
+    if client.print(&answer) {
+        return Ok(());
+    }
+    let jobs = answer["jobs"].as_array().cloned().unwrap_or_default();
+    let row = |job: &Value| {
+        vec![
+            cell(job, "id"),
+            cell(job, "type"),
+            cell(job, "status"),
+            progress(&job["progress"]),
+            cell(job, "attempt"),
+            cell(job, "created_at"),
+            cell(job, "ended_at"),
+        ]
+    };
+    table::print(
+        &["ID", "TYPE", "STATUS", "PROGRESS", "ATTEMPT", "CREATED", "ENDED"],
+        &jobs.iter().map(row).collect::<Vec<_>>(),
+    );
+    if let Some(cursor) = answer["next_cursor"].as_str() {
+        eprintln!("more: --cursor {cursor}");
+    }
+    Ok(())
+}
+
+fn progress(progress: &Value) -> String {
+    match (progress["current"].as_u64(), progress["total"].as_u64(), progress["percent"].as_f64()) {
+        (Some(current), Some(total), Some(percent)) => format!("{current}/{total} {percent}%"),
+        (Some(current), ..) => current.to_string(),
+        _ => "-".into(),
+    }
+}
+
+async fn show(client: &Client, id: &str) -> anyhow::Result<()> {
+    let job: Value = client.get(&job_path(id), &[]).await?;
+    if client.print(&job) {
+        return Ok(());
+    }
+    for name in [
+        "id",
+        "type",
+        "queue",
+        "status",
+        "priority",
+        "run",
+        "attempt",
+        "step",
+        "outputs",
+        "correlation_id",
+        "host",
+        "plugin_version",
+        "created_at",
+        "started_at",
+        "ended_at",
+        "not_before",
+    ] {
+        say!("{name:<16}{}", cell(&job, name));
+    }
+    say!("{:<16}{}", "progress", progress(&job["progress"]));
+    if let Some(message) = job["progress"]["message"].as_str() {
+        say!("{:<16}{message}", "");
+    }
+    if let Some(tags) = job["tags"].as_array().filter(|tags| !tags.is_empty()) {
+        let tags: Vec<_> = tags.iter().filter_map(Value::as_str).collect();
+        say!("{:<16}{}", "tags", tags.join(", "));
+    }
+    for name in ["metadata", "input", "result"] {
+        say!("{name}\n{}", pretty(&job[name]));
+    }
+    if !job["error"].is_null() {
+        say!("error\n{}: {}", cell(&job["error"], "kind"), cell(&job["error"], "message"));
+        if let Some(trace) = job["error"]["trace"].as_str() {
+            say!("{trace}");
+        }
+    }
+    Ok(())
+}
+
+/// Asks for each id in turn, goes on after a refusal, and fails at the end if there was one.
+async fn each<F>(client: &Client, ids: &[String], ask: impl Fn(String) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<(Value, String)>>,
+{
+    let mut refused = 0;
+    for id in ids {
+        match ask(id.clone()).await {
+            Ok((document, sentence)) => {
+                if !client.print(&document) {
+                    say!("{sentence}");
+                }
+            }
+            Err(error) if ids.len() == 1 => return Err(error),
+            Err(error) => {
+                refused += 1;
+                eprintln!("{id}: {error:#}");
+            }
+        }
+    }
+    if refused > 0 {
+        bail!("{refused} of {} were refused", ids.len());
+    }
+    Ok(())
+}
+
+async fn control(client: &Client, ids: &[String], verb: &str, from: Option<u64>) -> anyhow::Result<()> {
+    let query: Vec<_> = from.map(|step| ("from", step.to_string())).into_iter().collect();
+    let query = &query;
+    each(client, ids, |id| async move {
+        let job: Value = client.post(&format!("{}/{verb}", job_path(&id)), query).await?;
+        let status = cell(&job, "status");
+        let sentence = if job["pause_pending"] == true {
+            format!("{id} is {status} and pauses at the end of its step")
+        } else {
+            format!("{id} is {status}")
+        };
+        Ok((job, sentence))
+    })
+    .await
+}
+
+fn log_line(line: &Value) -> String {
+    let mut text = format!("{} {:<5} {}", cell(line, "at"), cell(line, "level"), cell(line, "message"));
+    if let Some(fields) = line["fields"].as_object().filter(|fields| !fields.is_empty()) {
+        text.push_str(&format!(" {}", Value::from(fields.clone())));
+    }
+    text
+}
+
+async fn logs(client: &Client, id: &str, follow: bool) -> anyhow::Result<()> {
+    let print = |line: &Value| say!("{}", if client.json { line.to_string() } else { log_line(line) });
+    if follow {
+        let told = |event: &watch::Event| {
+            if let (Ok(line), "log") = (serde_json::from_str(&event.data), event.name.as_str()) {
+                print(&line);
+            }
+        };
+        return watch::follow(client, id, "log", told).await.map(drop);
+    }
+    let mut from = 0;
+    loop {
+        let path = format!("{}/logs", job_path(id));
+        let page: Value = client.get(&path, &[("from", from.to_string())]).await?;
+        let lines = page["lines"].as_array().cloned().unwrap_or_default();
+        lines.iter().for_each(print);
+        from = page["next_from"].as_u64().unwrap_or(0);
+        if lines.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+async fn output(
+    client: &Client,
+    id: &str,
+    from: u64,
+    limit: Option<u64>,
+    follow: bool,
+) -> anyhow::Result<()> {
+    if follow {
+        let told = |event: &watch::Event| {
+            if event.name == "output" {
+                say!("{}", event.data);
+            }
+        };
+        return watch::follow(client, id, "output", told).await.map(drop);
+    }
+    let mut query = vec![("from", from.to_string())];
+    query.extend(limit.map(|limit| ("limit", limit.to_string())));
+    let path = format!("{}/output", job_path(id));
+    let mut response = client.send(client.request(Method::GET, &path).query(&query)).await?;
+    let mut out = std::io::stdout().lock();
+    while let Some(bytes) = response.chunk().await.context("the output broke off")? {
+        out.write_all(&bytes)?;
+    }
+    Ok(out.flush()?)
+}
+
+async fn checkpoints(client: &Client, id: &str, step: Option<u64>) -> anyhow::Result<()> {
+    if let Some(step) = step {
+        let path = format!("{}/checkpoint", job_path(id));
+        let saved: Value = client.get(&path, &[("step", step.to_string())]).await?;
+        say!("{}", pretty(&saved));
+        return Ok(());
+    }
+    let answer: Value = client.get(&format!("{}/checkpoints", job_path(id)), &[]).await?;
+    if client.print(&answer) {
+        return Ok(());
+    }
+    let saved = answer["checkpoints"].as_array().cloned().unwrap_or_default();
+    let row = |one: &Value| {
+        let data = &one["checkpoint_data"];
+        let place = format!("{}/{}", cell(data, "current_index"), cell(data, "total_items"));
+        vec![
+            cell(one, "run"),
+            cell(one, "step"),
+            place,
+            cell(one, "bytes"),
+            cell(one, "created_at"),
+            cell(one, "expires_at"),
+        ]
+    };
+    table::print(
+        &["RUN", "STEP", "PLACE", "BYTES", "CREATED", "EXPIRES"],
+        &saved.iter().map(row).collect::<Vec<_>>(),
+    );
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! The client side of the binary: asks a host over HTTP.
+//!
+//! Answers for people go to standard output as tables and sentences; with `--json` they are the API's own documents.
+//! Progress and notes go to standard error, so that output can be piped. A refused request or a failed job is an
+//! error, and the program ends with status 1.
+
+pub mod client;
+pub mod host;
+pub mod job;
+pub mod plugin;
+pub mod queue;
+pub mod table;
+pub mod watch;
+
+pub use client::{Client, Remote};
+pub use host::HostCommand;
+
+use clap::Subcommand;
+
+/// What a client can ask for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Submit, follow and control jobs.
+    Job {
+        /// Which host.
+        #[command(flatten)]
+        remote: Remote,
+        /// What to do.
+        #[command(subcommand)]
+        command: job::JobCommand,
+    },
+    /// List and install job types.
+    Plugin {
+        /// Which host.
+        #[command(flatten)]
+        remote: Remote,
+        /// What to do.
+        #[command(subcommand)]
+        command: plugin::PluginCommand,
+    },
+    /// List, pause, resume and purge queues.
+    Queue {
+        /// Which host.
+        #[command(flatten)]
+        remote: Remote,
+        /// What to do.
+        #[command(subcommand)]
+        command: queue::QueueCommand,
+    },
+    /// `waymark host list|drain`: the daemon's own command carries it.
+    #[command(skip)]
+    Host(HostCommand),
+}
+
+impl Command {
+    /// The client's part of `waymark host`.
+    #[must_use]
+    pub fn host(command: HostCommand) -> Self {
+        Self::Host(command)
+    }
+}
+
+/// Asks, and shows the answer.
+///
+/// # Errors
+/// The host cannot be reached, refused the request, or the job that was waited for did not succeed.
+pub async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Job { remote, command } => job::run(&Client::new(&remote)?, command).await,
+        Command::Plugin { remote, command } => plugin::run(&Client::new(&remote)?, command).await,
+        Command::Queue { remote, command } => queue::run(&Client::new(&remote)?, command).await,
+        Command::Host(command) => host::run(command).await,
+    }
+}

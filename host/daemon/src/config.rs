@@ -1,0 +1,478 @@
+//! Every setting of the host: flags over environment over file over defaults; unknown keys are refused.
+//!
+//! The file is TOML. In the environment a nested key is written with two underscores:
+//! `WAYMARK_WORKER__SLOTS=64` sets `worker.slots`.
+
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+use waymark_job::RetryPolicy;
+
+/// All settings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Directory of the host's own files: private Redis, compiled plugins. Default `waymark-data`.
+    pub data: PathBuf,
+    /// Directory that is watched for `.wasm` files. Default `plugins`.
+    pub plugins_dir: PathBuf,
+    /// The store.
+    pub redis: Redis,
+    /// The HTTP API.
+    pub api: Api,
+    /// The worker processes.
+    pub worker: Worker,
+    /// How long ended jobs are kept.
+    pub retention: Retention,
+    /// What holds for every job type that does not say otherwise.
+    pub defaults: TypePolicy,
+    /// Settings per job type; each overrides `defaults` as a whole table of its own keys.
+    pub plugins: BTreeMap<String, TypeOverride>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "waymark-data".into(),
+            plugins_dir: "plugins".into(),
+            redis: Redis::default(),
+            api: Api::default(),
+            worker: Worker::default(),
+            retention: Retention::default(),
+            defaults: TypePolicy::default(),
+            plugins: BTreeMap::new(),
+        }
+    }
+}
+
+/// Where the store is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://`, `rediss://`, `redis+unix://`, `redis-sentinel://` or `redis-cluster://`.
+    /// Default: none, which starts a private `redis-server` in the data directory.
+    pub url: Option<String>,
+    /// First part of every key. Default `wm`.
+    pub prefix: String,
+    /// Slices of all keys, 1 to 1,024. May grow, never shrink while jobs are kept. Default 1.
+    pub partitions: u16,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self { url: None, prefix: "wm".into(), partitions: 1 }
+    }
+}
+
+/// The HTTP API.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// Address to listen on. Default `127.0.0.1:7420`. Another than loopback needs tokens.
+    pub listen: SocketAddr,
+    /// Bearer tokens. Default: none, which is allowed on loopback only.
+    pub tokens: Vec<Token>,
+    /// Longest request body, bytes. Default 8 MiB.
+    pub body_bytes_max: usize,
+    /// Longest input of one job, bytes. Default 1 MiB.
+    pub input_bytes_max: usize,
+    /// Longest plugin that may be uploaded, bytes. Default 64 MiB.
+    pub upload_bytes_max: usize,
+    /// Time to send the request's head, milliseconds. Default 10,000.
+    pub header_timeout_ms: u64,
+    /// Time for a whole request that neither waits nor streams, milliseconds. Default 30,000.
+    pub request_timeout_ms: u64,
+    /// Connections at once. Default 2,000.
+    pub connections_max: usize,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7420)),
+            tokens: Vec::new(),
+            body_bytes_max: 8 << 20,
+            input_bytes_max: 1 << 20,
+            upload_bytes_max: 64 << 20,
+            header_timeout_ms: 10_000,
+            request_timeout_ms: 30_000,
+            connections_max: 2_000,
+        }
+    }
+}
+
+/// A bearer token of the API.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// Who holds it, for logs.
+    pub name: String,
+    /// SHA-256 of the token, 64 hexadecimal characters.
+    pub sha256: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+}
+
+/// What a token may do; each includes the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Look.
+    Read,
+    /// Submit and control jobs and queues.
+    Operate,
+    /// Change plugins and hosts.
+    Admin,
+}
+
+/// The worker processes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Worker {
+    /// Worker processes; 0 serves the API only. Default 1.
+    pub processes: u32,
+    /// Jobs at once in one worker process. Default 64.
+    pub slots: u32,
+    /// Threads that run guests in one worker process; more than 1 suits long CPU-bound jobs. Default 1.
+    pub threads: u32,
+    /// Most jobs claimed in one call, 1 to 1,000. Default 200.
+    pub batch: u32,
+    /// A worker that has not answered for so long has lost its jobs, milliseconds. Default 15,000.
+    pub lease_ms: u64,
+    /// Time to finish the current steps when asked to stop, milliseconds. Default 20,000.
+    pub drain_ms: u64,
+    /// Linear memory of all jobs of one worker process, bytes; jobs wait above it. Default 4 GiB.
+    pub memory_bytes: u64,
+    /// Hosts that may die under a job between two commits before it fails as poisonous. Default 3.
+    pub crashes_max: u32,
+    /// Traps in a row, without a job that ended well between, that quarantine a plugin. Default 20.
+    pub quarantine_traps: u32,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            processes: 1,
+            slots: 64,
+            threads: 1,
+            batch: 200,
+            lease_ms: 15_000,
+            drain_ms: 20_000,
+            memory_bytes: 4 << 30,
+            crashes_max: 3,
+            quarantine_traps: 20,
+        }
+    }
+}
+
+/// How long ended jobs are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Succeeded jobs, milliseconds. Default one day.
+    pub succeeded_ms: u64,
+    /// Failed jobs, milliseconds. Default seven days.
+    pub failed_ms: u64,
+    /// Cancelled jobs, milliseconds. Default one day.
+    pub cancelled_ms: u64,
+    /// Checkpoints since the last write, milliseconds. Default one day.
+    pub checkpoint_ms: u64,
+    /// Checkpoints kept per job. Default 5.
+    pub checkpoints: u32,
+    /// Log lines kept per job. Default 1,000.
+    pub log_lines: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY_MS: u64 = 86_400_000;
+        Self {
+            succeeded_ms: DAY_MS,
+            failed_ms: 7 * DAY_MS,
+            cancelled_ms: DAY_MS,
+            checkpoint_ms: DAY_MS,
+            checkpoints: 5,
+            log_lines: 1_000,
+        }
+    }
+}
+
+/// What holds for a job type.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TypePolicy {
+    /// All linear memory and tables of one job, bytes. Default 256 MiB.
+    pub memory_bytes: u64,
+    /// Longest result, bytes. Default 1 MiB.
+    pub result_bytes_max: u64,
+    /// Longest checkpoint, bytes. Default 16 MiB.
+    pub checkpoint_bytes_max: u64,
+    /// Longest output record, bytes. Default 1 MiB.
+    pub output_bytes_max: u64,
+    /// Longest time of one step, milliseconds. Default 60,000.
+    pub step_limit_ms: u64,
+    /// Running time after which a job is asked to finish, milliseconds. Default: none.
+    pub soft_limit_ms: Option<u64>,
+    /// Running time after which a job fails, milliseconds. Default: none.
+    pub hard_limit_ms: Option<u64>,
+    /// When a checkpoint is committed. Default at least one second apart.
+    pub checkpoint: Checkpoint,
+    /// Retries.
+    pub retry: RetryPolicy,
+    /// Directories that jobs of this type may read.
+    pub grants: GrantsConfig,
+}
+
+impl Default for TypePolicy {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 256 << 20,
+            result_bytes_max: 1 << 20,
+            checkpoint_bytes_max: 16 << 20,
+            output_bytes_max: 1 << 20,
+            step_limit_ms: 60_000,
+            soft_limit_ms: None,
+            hard_limit_ms: None,
+            checkpoint: Checkpoint::default(),
+            retry: RetryPolicy::default(),
+            grants: GrantsConfig::default(),
+        }
+    }
+}
+
+/// What is granted beyond the contract.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrantsConfig {
+    /// Directories, read-only.
+    pub files: Vec<FileGrant>,
+}
+
+/// A directory that a job type may read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileGrant {
+    /// The path that the guest sees. Default `/`.
+    #[serde(default = "root")]
+    pub guest: String,
+    /// The directory on this host.
+    pub host: PathBuf,
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+/// When a checkpoint is committed; always on pause, drain, sleep, wait and end besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Checkpoint {
+    /// After so many steps; 1 is every step.
+    EverySteps(u64),
+    /// At least so many milliseconds apart.
+    EveryMs(u64),
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self::EveryMs(1_000)
+    }
+}
+
+/// The settings of one job type; what is absent is taken from `defaults`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TypeOverride {
+    /// See [`TypePolicy::memory_bytes`].
+    pub memory_bytes: Option<u64>,
+    /// See [`TypePolicy::result_bytes_max`].
+    pub result_bytes_max: Option<u64>,
+    /// See [`TypePolicy::checkpoint_bytes_max`].
+    pub checkpoint_bytes_max: Option<u64>,
+    /// See [`TypePolicy::output_bytes_max`].
+    pub output_bytes_max: Option<u64>,
+    /// See [`TypePolicy::step_limit_ms`].
+    pub step_limit_ms: Option<u64>,
+    /// See [`TypePolicy::soft_limit_ms`].
+    pub soft_limit_ms: Option<u64>,
+    /// See [`TypePolicy::hard_limit_ms`].
+    pub hard_limit_ms: Option<u64>,
+    /// See [`TypePolicy::checkpoint`].
+    pub checkpoint: Option<Checkpoint>,
+    /// See [`TypePolicy::retry`].
+    pub retry: Option<RetryPolicy>,
+    /// See [`TypePolicy::grants`].
+    pub grants: Option<GrantsConfig>,
+}
+
+/// The flags that override everything else.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--plugins`
+    pub plugins_dir: Option<PathBuf>,
+    /// `--redis`
+    pub redis_url: Option<String>,
+    /// `--listen`
+    pub listen: Option<SocketAddr>,
+    /// `--data`
+    pub data: Option<PathBuf>,
+    /// `--workers`
+    pub workers: Option<u32>,
+}
+
+impl Config {
+    /// Reads the file, if one is named, then the environment, then the flags.
+    ///
+    /// # Errors
+    /// The file cannot be read, a key is unknown, or a value is out of its bounds; the message names the key.
+    pub fn load(file: Option<&Path>, flags: Flags) -> anyhow::Result<Self> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = file {
+            anyhow::ensure!(file.is_file(), "there is no configuration file {}", file.display());
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // Only nested keys: WAYMARK_URL, WAYMARK_TOKEN and the flags' own variables are not settings of the file.
+        figment =
+            figment.merge(Env::prefixed("WAYMARK_").filter(|key| key.as_str().contains("__")).split("__"));
+        let mut config: Self = figment.extract()?;
+        if let Some(value) = flags.plugins_dir {
+            config.plugins_dir = value;
+        }
+        if let Some(value) = flags.redis_url {
+            config.redis.url = Some(value);
+        }
+        if let Some(value) = flags.listen {
+            config.api.listen = value;
+        }
+        if let Some(value) = flags.data {
+            config.data = value;
+        }
+        if let Some(value) = flags.workers {
+            config.worker.processes = value;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let worker = &self.worker;
+        anyhow::ensure!(
+            (1..=waymark_job::id::PARTITIONS_MAX).contains(&self.redis.partitions),
+            "redis.partitions must be 1 to {}",
+            waymark_job::id::PARTITIONS_MAX
+        );
+        anyhow::ensure!((1..=1_000).contains(&worker.batch), "worker.batch must be 1 to 1000");
+        anyhow::ensure!((1..=10_000).contains(&worker.slots), "worker.slots must be 1 to 10000");
+        anyhow::ensure!((1..=64).contains(&worker.threads), "worker.threads must be 1 to 64");
+        anyhow::ensure!(worker.processes <= 256, "worker.processes must be at most 256");
+        anyhow::ensure!(worker.lease_ms >= 500, "worker.lease_ms must be at least 500");
+        anyhow::ensure!(
+            self.api.listen.ip().is_loopback() || !self.api.tokens.is_empty(),
+            "listening on {} without tokens would let anybody run jobs: add [[api.tokens]] to the configuration, \
+             or listen on 127.0.0.1",
+            self.api.listen
+        );
+        for token in &self.api.tokens {
+            anyhow::ensure!(
+                token.sha256.len() == 64 && token.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                "api.tokens: the sha256 of token {:?} must be 64 hexadecimal characters \
+                 (printf %s TOKEN | sha256sum)",
+                token.name
+            );
+        }
+        for (name, policy) in &self.plugins {
+            for grant in policy.grants.iter().flat_map(|grants| &grants.files) {
+                anyhow::ensure!(
+                    grant.host.is_dir(),
+                    "plugins.{name}.grants.files: {} is not a directory",
+                    grant.host.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The policy of a job type.
+    #[must_use]
+    pub fn policy(&self, job_type: &str) -> TypePolicy {
+        let mut policy = self.defaults.clone();
+        let Some(own) = self.plugins.get(job_type) else { return policy };
+        policy.memory_bytes = own.memory_bytes.unwrap_or(policy.memory_bytes);
+        policy.result_bytes_max = own.result_bytes_max.unwrap_or(policy.result_bytes_max);
+        policy.checkpoint_bytes_max = own.checkpoint_bytes_max.unwrap_or(policy.checkpoint_bytes_max);
+        policy.output_bytes_max = own.output_bytes_max.unwrap_or(policy.output_bytes_max);
+        policy.step_limit_ms = own.step_limit_ms.unwrap_or(policy.step_limit_ms);
+        policy.soft_limit_ms = own.soft_limit_ms.or(policy.soft_limit_ms);
+        policy.hard_limit_ms = own.hard_limit_ms.or(policy.hard_limit_ms);
+        policy.checkpoint = own.checkpoint.unwrap_or(policy.checkpoint);
+        policy.retry = own.retry.unwrap_or(policy.retry);
+        policy.grants = own.grants.clone().unwrap_or(policy.grants);
+        policy
+    }
+
+    /// Where compiled plugins are kept.
+    #[must_use]
+    pub fn cache_dir(&self) -> PathBuf {
+        self.data.join("cache")
+    }
+
+    /// What the store needs to know.
+    #[must_use]
+    pub fn store(&self, url: &str) -> waymark_store::Options {
+        waymark_store::Options {
+            url: url.to_owned(),
+            prefix: self.redis.prefix.clone(),
+            partitions: self.redis.partitions,
+            checkpoint_keep: self.retention.checkpoints,
+            checkpoint_ttl_ms: self.retention.checkpoint_ms,
+            crashes_max: self.worker.crashes_max,
+            log_lines_max: self.retention.log_lines,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> anyhow::Result<Config> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        Config::load(Some(file.path()), Flags::default())
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = load("[worker]\nslotz = 3\n").unwrap_err().to_string();
+        assert!(error.contains("slotz"), "{error}");
+    }
+
+    #[test]
+    fn a_type_overrides_only_what_it_names() {
+        let config = load("[defaults]\nmemory_bytes = 1000\n[plugins.x]\nstep_limit_ms = 5\n").unwrap();
+        let policy = config.policy("x");
+        assert_eq!((policy.memory_bytes, policy.step_limit_ms), (1000, 5));
+        assert_eq!(config.policy("y").step_limit_ms, 60_000);
+    }
+
+    #[test]
+    fn listening_beyond_loopback_needs_a_token() {
+        let error = load("[api]\nlisten = \"0.0.0.0:7420\"\n").unwrap_err().to_string();
+        assert!(error.contains("without tokens"), "{error}");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, b"[worker]\nprocesses = 3\n").unwrap();
+        let flags = Flags { workers: Some(2), ..Flags::default() };
+        assert_eq!(Config::load(Some(file.path()), flags).unwrap().worker.processes, 2);
+    }
+}

@@ -1,0 +1,653 @@
+//! The plugin directory: a `.wasm` file in a folder is a job type.
+//!
+//! A changed file is read once, compiled in a child process, checked against its grants and published, all or
+//! nothing: a bad file never disturbs the version that runs, and its error is shown by every interface. Older
+//! versions stay loadable by digest, for the jobs that began with them. Removing the file retires the type.
+//!
+//! The folder is watched, and read again every second besides: file systems that send no events are common.
+
+use crate::{config::Config, metrics::Metrics};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, watch};
+use waymark_sandbox as sandbox;
+
+/// How often the folder is read whatever the watcher says.
+const RESCAN: Duration = Duration::from_secs(1);
+/// Versions kept per type.
+const VERSIONS_MAX: usize = 8;
+
+/// A reason why a plugin is not in service.
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// Stable code, such as `not-a-component` or `import-not-granted`.
+    pub code: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Error {
+    fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into() }
+    }
+}
+
+/// One version of a plugin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Version {
+    /// SHA-256 of the file, hexadecimal.
+    pub digest: String,
+    /// The version that the plugin says.
+    pub version: String,
+    /// When this host loaded it.
+    #[serde(with = "time::serde::rfc3339")]
+    pub loaded_at: OffsetDateTime,
+    /// New jobs start with this one.
+    pub active: bool,
+}
+
+/// What is known of a plugin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PluginStatus {
+    /// Name of the job type; for a file that failed to load, its file name without the ending.
+    pub name: String,
+    /// File name below the plugin directory.
+    pub file: String,
+    /// `loaded`, `failed`, `retired` or `quarantined`.
+    pub state: String,
+    /// SHA-256 of the active version.
+    pub digest: Option<String>,
+    /// The version that the plugin says.
+    pub version: Option<String>,
+    /// What the plugin says of itself.
+    pub description: Option<String>,
+    /// JSON Schema of the input.
+    pub input_schema: Option<serde_json::Value>,
+    /// JSON Schema of the result.
+    pub result_schema: Option<serde_json::Value>,
+    /// What the plugin imports.
+    pub imports: Vec<String>,
+    /// Size of the file.
+    pub bytes: u64,
+    /// When this host loaded it.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub loaded_at: Option<OffsetDateTime>,
+    /// Why the newest file is not in service.
+    pub error: Option<Error>,
+    /// Versions that jobs may still need, newest last.
+    pub versions: Vec<Version>,
+}
+
+/// Does an input fit?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Validation {
+    /// It fits.
+    Valid,
+    /// This host does not have the type.
+    Unknown,
+    /// It does not fit: one line per violation, each beginning with a JSON Pointer.
+    Invalid(Vec<String>),
+}
+
+/// A version that workers shall hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Job type.
+    pub name: String,
+    /// SHA-256 of the file.
+    pub digest: String,
+    /// New jobs start with it.
+    pub active: bool,
+}
+
+struct Type {
+    status: PluginStatus,
+    validator: Option<Arc<jsonschema::Validator>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    types: BTreeMap<String, Type>,
+    /// Files that failed, by file name.
+    failed: BTreeMap<String, PluginStatus>,
+}
+
+/// The way in. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Mutex<Shared>>,
+    rescan: mpsc::Sender<()>,
+    loads: watch::Receiver<Vec<Load>>,
+    loads_sender: Arc<watch::Sender<Vec<Load>>>,
+    scanned: watch::Receiver<bool>,
+    directory: Arc<PathBuf>,
+    versions_file: Arc<PathBuf>,
+}
+
+struct Service {
+    handle: Handle,
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    executable: PathBuf,
+    engine: sandbox::Engine,
+    /// What was last seen of each file: modification time and size, and the type it gave.
+    seen: HashMap<String, (SystemTime, u64, Option<String>)>,
+    published: mpsc::UnboundedSender<(String, String)>,
+}
+
+/// Starts watching. The receiver tells of each type that came into service: its name and its descriptor as JSON.
+///
+/// # Errors
+/// The directory cannot be made or the engine cannot be started.
+pub async fn start(
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    executable: PathBuf,
+) -> anyhow::Result<(Handle, mpsc::UnboundedReceiver<(String, String)>)> {
+    std::fs::create_dir_all(&config.plugins_dir)?;
+    std::fs::create_dir_all(config.cache_dir())?;
+    let (rescan, mut rescans) = mpsc::channel(1);
+    let (loads_sender, loads) = watch::channel(Vec::new());
+    let (published, publications) = mpsc::unbounded_channel();
+    let (scanned_sender, scanned) = watch::channel(false);
+    let handle = Handle {
+        shared: Arc::default(),
+        rescan: rescan.clone(),
+        loads,
+        loads_sender: Arc::new(loads_sender),
+        scanned,
+        directory: Arc::new(config.plugins_dir.clone()),
+        versions_file: Arc::new(config.cache_dir().join("versions.json")),
+    };
+    let engine = sandbox::Engine::new(&sandbox::EngineOptions {
+        memory_budget_bytes: 1 << 30,
+        instances_max: 1,
+        pooling: false,
+    })?;
+    let mut service = Service {
+        handle: handle.clone(),
+        config,
+        metrics,
+        executable,
+        engine,
+        seen: HashMap::new(),
+        published,
+    };
+    service.recall();
+    let watcher = watch_directory(&service.handle.directory, rescan);
+    tokio::spawn(async move {
+        // The watcher stops when it is dropped.
+        let _watcher = watcher;
+        loop {
+            service.scan().await;
+            scanned_sender.send_replace(true);
+            let _ = tokio::time::timeout(RESCAN, rescans.recv()).await;
+        }
+    });
+    Ok((handle, publications))
+}
+
+fn watch_directory(directory: &Path, rescan: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    use notify::Watcher;
+    let sender = move |event: notify::Result<notify::Event>| {
+        // Reading the folder is an event too: answering it with another reading would never end.
+        if event.is_ok_and(|event| matches!(event.kind, notify::EventKind::Access(_))) {
+            return;
+        }
+        // Full means that a scan is due anyway.
+        let _ = rescan.try_send(());
+    };
+    let started = notify::recommended_watcher(sender).and_then(|mut watcher| {
+        watcher.watch(directory, notify::RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    match started {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "the plugin directory cannot be watched; it is read every second instead");
+            None
+        }
+    }
+}
+
+impl Service {
+    /// Versions of earlier runs of this host, which paused jobs may still need.
+    fn recall(&mut self) {
+        let Ok(text) = std::fs::read(&*self.handle.versions_file) else { return };
+        let Ok(known) = serde_json::from_slice::<BTreeMap<String, Vec<Version>>>(&text) else { return };
+        let mut shared = self.handle.lock();
+        for (name, versions) in known {
+            let mut versions: Vec<_> = versions
+                .into_iter()
+                .filter(|version| self.engine.is_cached(&self.config.cache_dir(), &version.digest))
+                .collect();
+            versions.iter_mut().for_each(|version| version.active = false);
+            let status = PluginStatus {
+                name: name.clone(),
+                file: String::new(),
+                state: "retired".into(),
+                digest: None,
+                version: None,
+                description: None,
+                input_schema: None,
+                result_schema: None,
+                imports: Vec::new(),
+                bytes: 0,
+                loaded_at: None,
+                error: None,
+                versions,
+            };
+            if !status.versions.is_empty() {
+                shared.types.insert(name, Type { status, validator: None });
+            }
+        }
+    }
+
+    async fn scan(&mut self) {
+        let mut present = HashMap::new();
+        let entries = match std::fs::read_dir(&*self.handle.directory) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::error!(%error, "the plugin directory cannot be read");
+                return;
+            }
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Ok(metadata) = entry.metadata() else { continue };
+            if name.starts_with('.') || !metadata.is_file() {
+                continue;
+            }
+            if name.ends_with(".wasm") || name.ends_with(".cwasm") {
+                let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                present.insert(name, (modified, metadata.len()));
+            }
+        }
+        let gone: Vec<_> = self.seen.keys().filter(|name| !present.contains_key(*name)).cloned().collect();
+        for file in gone {
+            if let Some((_, _, Some(job_type))) = self.seen.remove(&file) {
+                self.retire(&job_type, &file);
+            }
+            self.handle.lock().failed.remove(&file);
+        }
+        let mut changed: Vec<_> = present
+            .into_iter()
+            .filter(|(name, (modified, size))| {
+                self.seen.get(name).is_none_or(|(time, bytes, _)| (time, bytes) != (modified, size))
+            })
+            .collect();
+        changed.sort();
+        for (file, (modified, size)) in changed {
+            let before = self.seen.get(&file).and_then(|(_, _, job_type)| job_type.clone());
+            let outcome = self.load(&file, size).await;
+            let job_type = match outcome {
+                Ok(job_type) => {
+                    self.metrics.plugin_loads.with_label_values(&["loaded"]).inc();
+                    self.handle.lock().failed.remove(&file);
+                    if let Some(before) = before.filter(|before| *before != job_type) {
+                        self.retire(&before, &file);
+                    }
+                    Some(job_type)
+                }
+                Err(error) => {
+                    self.metrics.plugin_loads.with_label_values(&["refused"]).inc();
+                    tracing::warn!(file, code = error.code, error = error.message, "plugin refused");
+                    self.refuse(&file, size, error, before.as_deref());
+                    before
+                }
+            };
+            self.seen.insert(file, (modified, size, job_type));
+            self.handle.publish();
+        }
+    }
+
+    async fn load(&mut self, file: &str, size: u64) -> Result<String, Error> {
+        if file.ends_with(".cwasm") {
+            return Err(Error::new(
+                "precompiled",
+                "compiled code is never loaded from the plugin directory: put the .wasm file there",
+            ));
+        }
+        if size > self.config.api.upload_bytes_max as u64 {
+            return Err(Error::new(
+                "too-large",
+                format!(
+                    "{size} bytes are more than api.upload_bytes_max = {}",
+                    self.config.api.upload_bytes_max
+                ),
+            ));
+        }
+        let path = self.handle.directory.join(file);
+        let cache = self.config.cache_dir();
+        let compiled = sandbox::compile_in_child(&self.executable, &path, &cache)
+            .await
+            .map_err(|error| Error::new(error.code(), error.to_string()))?;
+        let descriptor = &compiled.descriptor;
+        let name = descriptor.name.clone();
+        {
+            let shared = self.handle.lock();
+            if let Some(other) = shared.types.get(&name) {
+                let status = &other.status;
+                if status.state != "retired"
+                    && status.file != file
+                    && self.handle.directory.join(&status.file).is_file()
+                {
+                    return Err(Error::new(
+                        "duplicate-type",
+                        format!(
+                            "job type {name:?} is already given by the file {:?}: remove one of the two",
+                            status.file
+                        ),
+                    ));
+                }
+            }
+        }
+        let policy = self.config.policy(&name);
+        self.engine
+            .load(&cache, &compiled.digest, limits(&self.config, &name), grants(&policy))
+            .map_err(|error| Error::new(error.code(), error.to_string()))?;
+        let schema = |text: &str, what: &str| {
+            serde_json::from_str::<serde_json::Value>(text).map_err(|error| {
+                Error::new("bad-descriptor", format!("the {what} schema is not JSON: {error}"))
+            })
+        };
+        let input_schema = schema(&descriptor.input_schema, "input")?;
+        let result_schema = schema(&descriptor.result_schema, "result")?;
+        let validator = jsonschema::validator_for(&input_schema).map_err(|error| {
+            Error::new("bad-descriptor", format!("the input schema is not a JSON Schema: {error}"))
+        })?;
+        let now = OffsetDateTime::now_utc();
+        let mut shared = self.handle.lock();
+        let mut versions =
+            shared.types.get(&name).map(|known| known.status.versions.clone()).unwrap_or_default();
+        versions.retain(|version| version.digest != compiled.digest);
+        versions.iter_mut().for_each(|version| version.active = false);
+        versions.push(Version {
+            digest: compiled.digest.clone(),
+            version: descriptor.version.clone(),
+            loaded_at: now,
+            active: true,
+        });
+        if versions.len() > VERSIONS_MAX {
+            versions.drain(..versions.len() - VERSIONS_MAX);
+        }
+        let status = PluginStatus {
+            name: name.clone(),
+            file: file.to_owned(),
+            state: "loaded".into(),
+            digest: Some(compiled.digest.clone()),
+            version: Some(descriptor.version.clone()),
+            description: Some(descriptor.description.clone()),
+            input_schema: Some(input_schema),
+            result_schema: Some(result_schema),
+            imports: compiled.imports.clone(),
+            bytes: size,
+            loaded_at: Some(now),
+            error: None,
+            versions,
+        };
+        tracing::info!(
+            plugin = name,
+            file,
+            version = descriptor.version,
+            digest = compiled.digest,
+            "plugin loaded"
+        );
+        let published = serde_json::json!({
+            "name": name, "version": descriptor.version, "description": descriptor.description,
+            "digest": compiled.digest, "input_schema": status.input_schema, "result_schema": status.result_schema,
+        });
+        shared.types.insert(name.clone(), Type { status, validator: Some(Arc::new(validator)) });
+        drop(shared);
+        // Nobody listens only while the host stops.
+        let _ = self.published.send((name.clone(), published.to_string()));
+        Ok(name)
+    }
+
+    fn refuse(&self, file: &str, size: u64, error: Error, before: Option<&str>) {
+        let mut shared = self.handle.lock();
+        if let Some(known) = before.and_then(|name| shared.types.get_mut(name)) {
+            // The version before stays in service; its entry says why the newer file is not.
+            known.status.error = Some(error.clone());
+        }
+        let name =
+            Path::new(file).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let status = PluginStatus {
+            name,
+            file: file.to_owned(),
+            state: "failed".into(),
+            digest: None,
+            version: None,
+            description: None,
+            input_schema: None,
+            result_schema: None,
+            imports: Vec::new(),
+            bytes: size,
+            loaded_at: None,
+            error: Some(error),
+            versions: Vec::new(),
+        };
+        shared.failed.insert(file.to_owned(), status);
+    }
+
+    fn retire(&self, job_type: &str, file: &str) {
+        let mut shared = self.handle.lock();
+        if let Some(known) = shared.types.get_mut(job_type).filter(|known| known.status.file == file) {
+            known.status.state = "retired".into();
+            known.status.versions.iter_mut().for_each(|version| version.active = false);
+            tracing::info!(plugin = job_type, file, "plugin retired");
+        }
+        drop(shared);
+        self.handle.publish();
+    }
+}
+
+impl Handle {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self) {
+        let shared = self.lock();
+        let mut loads = Vec::new();
+        let mut versions = BTreeMap::new();
+        for (name, known) in &shared.types {
+            versions.insert(name.clone(), known.status.versions.clone());
+            loads.extend(known.status.versions.iter().map(|version| Load {
+                name: name.clone(),
+                digest: version.digest.clone(),
+                active: version.active && known.status.state == "loaded",
+            }));
+        }
+        drop(shared);
+        if let Ok(text) = serde_json::to_vec_pretty(&versions)
+            && let Err(error) = std::fs::write(&*self.versions_file, text)
+        {
+            tracing::warn!(%error, "the list of plugin versions cannot be kept");
+        }
+        self.loads_sender.send_if_modified(|before| {
+            let modified = *before != loads;
+            *before = loads;
+            modified
+        });
+    }
+
+    /// What workers shall hold; changes as plugins come and go.
+    #[must_use]
+    pub fn loads(&self) -> watch::Receiver<Vec<Load>> {
+        self.loads.clone()
+    }
+
+    /// Every file that was there at the start has been read.
+    #[must_use]
+    pub fn is_scanned(&self) -> bool {
+        *self.scanned.borrow()
+    }
+
+    /// All plugins, failed files included, by name.
+    #[must_use]
+    pub fn list(&self) -> Vec<PluginStatus> {
+        let shared = self.lock();
+        let mut all: Vec<_> = shared.types.values().map(|known| known.status.clone()).collect();
+        all.extend(shared.failed.values().cloned());
+        all.sort_by(|left, right| (&left.name, &left.file).cmp(&(&right.name, &right.file)));
+        all
+    }
+
+    /// One plugin by its job type, or by its file name's stem if the file failed.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<PluginStatus> {
+        let shared = self.lock();
+        let known = shared.types.get(name).map(|known| known.status.clone());
+        known.or_else(|| shared.failed.values().find(|status| status.name == name).cloned())
+    }
+
+    /// Does `input` fit the type's schema?
+    #[must_use]
+    pub fn validate(&self, name: &str, input: &serde_json::Value) -> Validation {
+        let validator = {
+            let shared = self.lock();
+            match shared.types.get(name) {
+                Some(Type { status, validator: Some(validator) }) if status.state != "retired" => {
+                    validator.clone()
+                }
+                _ => return Validation::Unknown,
+            }
+        };
+        let violations: Vec<_> = validator
+            .iter_errors(input)
+            .take(20)
+            .map(|error| {
+                let at = error.instance_path().to_string();
+                format!("{}: {error}", if at.is_empty() { "/" } else { &at })
+            })
+            .collect();
+        if violations.is_empty() { Validation::Valid } else { Validation::Invalid(violations) }
+    }
+
+    /// Writes an uploaded plugin into the directory, and waits until it is in service or refused. A refused file
+    /// is removed again and the version before it stays.
+    ///
+    /// # Errors
+    /// The name is malformed, the file cannot be written, or the plugin is refused.
+    pub async fn upload(&self, name: &str, bytes: &[u8]) -> Result<PluginStatus, Error> {
+        let fits = (1..=64).contains(&name.len())
+            && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
+        if !fits {
+            return Err(Error::new("bad-name", "a job type is named with 1 to 64 of a-z, 0-9, '_' and '-'"));
+        }
+        let digest = hex::encode(Sha256::digest(bytes));
+        let file = self.get(name).map(|status| status.file).filter(|file| !file.is_empty());
+        let file = file.unwrap_or_else(|| format!("{name}.wasm"));
+        let path = self.directory.join(&file);
+        let before = std::fs::read(&path).ok();
+        let write = |bytes: &[u8]| -> std::io::Result<()> {
+            // Written beside and renamed, so that no half file is ever seen.
+            let mut temporary = tempfile::Builder::new().prefix(".upload-").tempfile_in(&*self.directory)?;
+            std::io::Write::write_all(&mut temporary, bytes)?;
+            temporary.persist(&path)?;
+            Ok(())
+        };
+        write(bytes).map_err(|error| Error::new("write-failed", error.to_string()))?;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(150);
+        while tokio::time::Instant::now() < deadline {
+            let _ = self.rescan.try_send(());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if let Some(status) =
+                self.get(name).filter(|status| status.digest.as_deref() == Some(digest.as_str()))
+            {
+                return Ok(status);
+            }
+            let failed = self.lock().failed.get(&file).and_then(|status| status.error.clone());
+            let other =
+                self.list().into_iter().find(|status| status.digest.as_deref() == Some(digest.as_str()));
+            let error = match (failed, other) {
+                (Some(error), _) => error,
+                (None, Some(other)) if other.name != name => Error::new(
+                    "wrong-name",
+                    format!(
+                        "the plugin calls itself {:?}, not {name:?}: upload it under that name",
+                        other.name
+                    ),
+                ),
+                _ => continue,
+            };
+            let undone = match &before {
+                Some(before) => write(before),
+                None => std::fs::remove_file(&path),
+            };
+            if let Err(undo) = undone {
+                tracing::warn!(error = %undo, file, "a refused upload cannot be undone");
+            }
+            return Err(error);
+        }
+        Err(Error::new("load-timeout", "the plugin was written but did not come into service within 150 s"))
+    }
+
+    /// Removes the file of a type: it retires. `false` where there is none.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub async fn remove(&self, name: &str) -> Result<bool, Error> {
+        let Some(status) =
+            self.get(name).filter(|status| !status.file.is_empty() && status.state != "retired")
+        else {
+            return Ok(false);
+        };
+        std::fs::remove_file(self.directory.join(&status.file))
+            .map_err(|error| Error::new("remove-failed", error.to_string()))?;
+        let _ = self.rescan.try_send(());
+        Ok(true)
+    }
+
+    /// Takes a plugin that keeps trapping out of service; its queue is held until another file comes.
+    pub fn quarantine(&self, name: &str, digest: &str, reason: &str) {
+        let mut shared = self.lock();
+        if let Some(known) =
+            shared.types.get_mut(name).filter(|known| known.status.digest.as_deref() == Some(digest))
+        {
+            tracing::error!(plugin = name, digest, reason, "plugin quarantined");
+            known.status.state = "quarantined".into();
+            known.status.error = Some(Error::new(
+                "quarantined",
+                format!("{reason}: its jobs wait. Put a mended version into the plugin directory"),
+            ));
+        }
+        drop(shared);
+        self.publish();
+    }
+}
+
+/// The limits of a job type, in the sandbox's words.
+#[must_use]
+pub fn limits(config: &Config, job_type: &str) -> sandbox::Limits {
+    let policy = config.policy(job_type);
+    sandbox::Limits {
+        memory_bytes: policy.memory_bytes,
+        input_bytes_max: config.api.input_bytes_max as u64,
+        result_bytes_max: policy.result_bytes_max,
+        checkpoint_bytes_max: policy.checkpoint_bytes_max,
+        output_item_bytes_max: policy.output_bytes_max,
+        step_hard_ms: Some(policy.step_limit_ms),
+        ..sandbox::Limits::default()
+    }
+}
+
+/// The grants of a policy, in the sandbox's words.
+#[must_use]
+pub fn grants(policy: &crate::config::TypePolicy) -> sandbox::Grants {
+    let files = policy.grants.files.iter();
+    sandbox::Grants {
+        files: files
+            .map(|grant| sandbox::FileGrant { guest: grant.guest.clone(), host: grant.host.clone() })
+            .collect(),
+    }
+}

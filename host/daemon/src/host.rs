@@ -1,0 +1,418 @@
+//! The control process: serves the API, watches plugins, supervises workers.
+
+use crate::{
+    api,
+    config::Config,
+    directory,
+    embedded::Embedded,
+    metrics::Metrics,
+    worker::protocol::{self, Assignment, Order, Report},
+};
+use anyhow::Context as _;
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use time::OffsetDateTime;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    process::{Child, Command},
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use waymark_store::{Message, Retention, Store};
+
+/// How often a host says that it is there; others forget it after three times as long.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How often ended jobs are looked through for expired ones.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Jobs looked at in one sweep.
+const SWEEP_BUDGET: usize = 5_000;
+/// A worker that ended by itself is started again after so long.
+const RESTART_WAIT: Duration = Duration::from_millis(500);
+/// A worker that has not been answered a claim for longer makes its host unready.
+const READY_WITHIN_MS: u64 = 10_000;
+
+/// Can this host take and run jobs?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// It can.
+    pub ready: bool,
+    /// Why not, or `ready`.
+    pub reason: String,
+}
+
+/// What a worker process last said.
+#[derive(Clone, Debug, Default)]
+struct Figures {
+    worker: String,
+    pid: u32,
+    slots: u32,
+    used: u32,
+    claimed_ms_ago: u64,
+}
+
+type Workers = Arc<Mutex<HashMap<u32, Figures>>>;
+
+/// Runs a host until it is asked to stop and has drained.
+///
+/// # Errors
+/// The store, the plugin directory or the address is not to be had; the message says what to do.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    std::fs::create_dir_all(&config.data)
+        .with_context(|| format!("the data directory {} cannot be made", config.data.display()))?;
+    let executable = std::env::current_exe()?;
+    let (embedded, url) = match &config.redis.url {
+        Some(url) => (None, url.clone()),
+        None => {
+            let embedded = Embedded::start(&config.data).await?;
+            let url = embedded.url();
+            (Some(embedded), url)
+        }
+    };
+    let store = Store::connect(config.store(&url)).await?;
+    let metrics = Arc::new(Metrics::new()?);
+    let (plugins, mut published) =
+        directory::start(config.clone(), metrics.clone(), executable.clone()).await?;
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let id = format!("{node}-{}", hex::encode(random));
+    let workers: Workers = Arc::default();
+    let (ready_sender, ready) = watch::channel(Readiness { ready: false, reason: "starting".into() });
+    let (drain, mut drains) = mpsc::channel(1);
+    let started = OffsetDateTime::now_utc();
+    let context = api::Context {
+        store: store.clone(),
+        directory: plugins.clone(),
+        host: api::HostInfo {
+            id: id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_ms: u64::try_from(started.unix_timestamp_nanos() / 1_000_000).unwrap_or(0),
+        },
+        api: config.api.clone(),
+        metrics: metrics.clone(),
+        ready,
+        drain: drain.clone(),
+    };
+    let listener = tokio::net::TcpListener::bind(config.api.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}: choose another --listen", config.api.listen))?;
+    let address = listener.local_addr()?;
+    let (stop_api, stopped) = watch::channel(false);
+    let server = tokio::spawn(api::serve(context, listener, stopped));
+    tracing::info!(host = id, address = %address, workers = config.worker.processes, "host started");
+    println!("waymark host {id} is listening on http://{address}");
+
+    let (stop_workers, workers_stopped) = watch::channel(false);
+    let mut children = JoinSet::new();
+    for index in 0..config.worker.processes {
+        children.spawn(supervise(
+            index,
+            format!("{id}.{index}"),
+            config.clone(),
+            url.clone(),
+            executable.clone(),
+            store.clone(),
+            plugins.clone(),
+            metrics.clone(),
+            workers.clone(),
+            workers_stopped.clone(),
+        ));
+    }
+    let mut background = JoinSet::new();
+    {
+        let store = store.clone();
+        background.spawn(async move {
+            while let Some((name, descriptor)) = published.recv().await {
+                while let Err(error) = store.put_type(&name, &descriptor).await {
+                    tracing::warn!(%error, "a job type cannot be announced yet");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        });
+    }
+    background.spawn(heartbeat(
+        id.clone(),
+        address.to_string(),
+        started,
+        config.clone(),
+        store.clone(),
+        plugins.clone(),
+        workers.clone(),
+        ready_sender,
+    ));
+    background.spawn(sweep(config.clone(), store.clone()));
+    {
+        let (store, id) = (store.clone(), id.clone());
+        background.spawn(async move {
+            let mut messages = store.subscribe_work();
+            loop {
+                if let Message::Drain { host } = messages.next().await
+                    && host == id
+                {
+                    // A second request finds the first under way.
+                    let _ = drain.try_send(());
+                }
+            }
+        });
+    }
+
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("asked to stop"),
+        _ = tokio::signal::ctrl_c() => tracing::info!("asked to stop"),
+        _ = drains.recv() => tracing::info!("asked to drain"),
+    }
+    // Jobs first, so that they are released while others can still see this host.
+    let _ = stop_workers.send(true);
+    while children.join_next().await.is_some() {}
+    background.abort_all();
+    let _ = stop_api.send(true);
+    let _ = tokio::time::timeout(Duration::from_secs(5), server).await;
+    if let Err(error) = store.remove_host(&id).await {
+        tracing::warn!(%error, "this host could not sign off");
+    }
+    if let Some(embedded) = embedded {
+        embedded.stop().await;
+    }
+    tracing::info!(host = id, "host stopped");
+    Ok(())
+}
+
+/// Keeps one worker process alive until the host stops.
+#[expect(clippy::too_many_arguments, reason = "one call; each is a part of its own")]
+async fn supervise(
+    index: u32,
+    name: String,
+    config: Arc<Config>,
+    url: String,
+    executable: PathBuf,
+    store: Store,
+    plugins: directory::Handle,
+    metrics: Arc<Metrics>,
+    workers: Workers,
+    mut stop: watch::Receiver<bool>,
+) {
+    while !*stop.borrow() {
+        let started = start_worker(&executable, &config, &url, &name).await;
+        let mut child = match started {
+            Ok(child) => child,
+            Err(error) => {
+                tracing::error!(worker = name, %error, "a worker process cannot be started");
+                let _ = tokio::time::timeout(Duration::from_secs(5), stop.changed()).await;
+                continue;
+            }
+        };
+        let last = attend(index, &mut child, &config, &plugins, &metrics, &workers, &mut stop).await;
+        workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
+        metrics.worker(&index.to_string(), None);
+        if *stop.borrow() {
+            return;
+        }
+        metrics.worker_crashes.inc();
+        let status = child.wait().await;
+        tracing::error!(worker = name, ?status, "a worker process ended by itself; it is started again");
+        // Its jobs need not wait for the lease to run out.
+        if let Some(worker) = last {
+            for partition in 0..store.partitions() {
+                if let Err(error) = store.retire(partition, &worker, true).await {
+                    tracing::warn!(%error, "the jobs of a crashed worker wait for its lease to run out");
+                }
+            }
+        }
+        let _ = tokio::time::timeout(RESTART_WAIT, stop.changed()).await;
+    }
+}
+
+async fn start_worker(executable: &PathBuf, config: &Config, url: &str, name: &str) -> anyhow::Result<Child> {
+    let mut child = Command::new(executable)
+        .arg("worker")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(false)
+        .spawn()?;
+    let assignment = Assignment { config: config.clone(), redis_url: url.to_owned(), name: name.to_owned() };
+    let line = serde_json::to_string(&assignment)? + "\n";
+    let input = child.stdin.as_mut().context("no standard input")?;
+    input.write_all(line.as_bytes()).await?;
+    Ok(child)
+}
+
+/// Talks with a worker until it ends; returns the id under which the store knew it last.
+async fn attend(
+    index: u32,
+    child: &mut Child,
+    config: &Config,
+    plugins: &directory::Handle,
+    metrics: &Metrics,
+    workers: &Workers,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<String> {
+    let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else { return None };
+    let pid = child.id().unwrap_or(0);
+    let mut lines = BufReader::new(output).lines();
+    let mut loads = plugins.loads();
+    loads.mark_changed();
+    let mut last = None;
+    let mut traps: HashMap<String, u32> = HashMap::new();
+    let mut kill_at: Option<tokio::time::Instant> = None;
+    loop {
+        let order = |order: &Order| serde_json::to_string(order).map(|text| text + "\n");
+        let overdue = async {
+            match kill_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            line = lines.next_line() => {
+                let Ok(Some(line)) = line else { return last };
+                match serde_json::from_str(&line) {
+                    Ok(Report::Ready { worker }) => last = Some(worker),
+                    Ok(Report::Figures { families, slots, used, claimed_ms_ago }) => {
+                        match protocol::unpack(&families) {
+                            Ok(families) => metrics.worker(&index.to_string(), Some(families)),
+                            Err(error) => tracing::warn!(%error, "metrics of a worker are malformed"),
+                        }
+                        let figures = Figures {
+                            worker: last.clone().unwrap_or_default(),
+                            pid,
+                            slots,
+                            used,
+                            claimed_ms_ago,
+                        };
+                        workers.lock().unwrap_or_else(PoisonError::into_inner).insert(index, figures);
+                    }
+                    Ok(Report::Trap { name, digest, kind }) => {
+                        let count = traps.entry(digest.clone()).or_default();
+                        *count += 1;
+                        if *count == config.worker.quarantine_traps {
+                            let reason = format!("{count} traps in a row, the last a {kind}");
+                            plugins.quarantine(&name, &digest, &reason);
+                        }
+                    }
+                    Ok(Report::Recovered { digest, .. }) => {
+                        traps.remove(&digest);
+                    }
+                    Err(error) => tracing::warn!(%error, line, "a worker said something unknown"),
+                }
+            }
+            changed = loads.changed(), if kill_at.is_none() => {
+                if changed.is_err() {
+                    return last;
+                }
+                let current = loads.borrow_and_update().clone();
+                traps.retain(|digest, _| current.iter().any(|load| load.active && load.digest == *digest));
+                let Ok(text) = order(&Order::Plugins(current)) else { continue };
+                if input.write_all(text.as_bytes()).await.is_err() {
+                    return last;
+                }
+            }
+            _ = stop.changed(), if kill_at.is_none() => {
+                let Ok(text) = order(&Order::Drain) else { return last };
+                if input.write_all(text.as_bytes()).await.is_err() {
+                    return last;
+                }
+                kill_at = Some(tokio::time::Instant::now() + Duration::from_millis(config.worker.drain_ms + 5_000));
+            }
+            () = overdue => {
+                tracing::error!(pid, "a worker process did not drain in time and is killed");
+                if let Err(error) = child.kill().await {
+                    tracing::error!(%error, pid, "a worker process cannot be killed");
+                }
+                return last;
+            }
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call; each is a part of its own")]
+async fn heartbeat(
+    id: String,
+    address: String,
+    started: OffsetDateTime,
+    config: Arc<Config>,
+    store: Store,
+    plugins: directory::Handle,
+    workers: Workers,
+    ready: watch::Sender<Readiness>,
+) {
+    let started_at = started.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
+    let mut ticks = tokio::time::interval(HEARTBEAT.min(Duration::from_millis(500)));
+    let mut said: Option<Instant> = None;
+    loop {
+        ticks.tick().await;
+        let figures: Vec<_> =
+            workers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let answers = store.ping().await;
+        let now = match &answers {
+            Err(error) => Readiness { ready: false, reason: format!("the store does not answer: {error}") },
+            Ok(_) if !plugins.is_scanned() => {
+                Readiness { ready: false, reason: "plugins are loading".into() }
+            }
+            Ok(_) if (figures.len() as u32) < config.worker.processes => {
+                Readiness { ready: false, reason: "worker processes are starting".into() }
+            }
+            Ok(_)
+                if figures.iter().any(|one| one.claimed_ms_ago > READY_WITHIN_MS && one.used < one.slots) =>
+            {
+                Readiness { ready: false, reason: "a worker has not been answered a claim for 10 s".into() }
+            }
+            Ok(_) => Readiness { ready: true, reason: "ready".into() },
+        };
+        ready.send_if_modified(|before| {
+            let modified = *before != now;
+            *before = now.clone();
+            modified
+        });
+        if answers.is_err() || said.is_some_and(|at| at.elapsed() < HEARTBEAT) {
+            continue;
+        }
+        said = Some(Instant::now());
+        let types: Vec<_> = plugins
+            .list()
+            .into_iter()
+            .filter(|plugin| plugin.state == "loaded")
+            .map(|plugin| serde_json::json!({"name": plugin.name, "version": plugin.version, "digest": plugin.digest}))
+            .collect();
+        let record = serde_json::json!({
+            "id": id,
+            "version": env!("CARGO_PKG_VERSION"),
+            "address": address,
+            "started_at": started_at,
+            "ready": now.ready,
+            "slots": figures.iter().map(|one| one.slots).sum::<u32>(),
+            "used": figures.iter().map(|one| one.used).sum::<u32>(),
+            "workers": figures.iter().map(|one| serde_json::json!({
+                "id": one.worker, "pid": one.pid, "slots": one.slots, "used": one.used,
+            })).collect::<Vec<_>>(),
+            "types": types,
+        });
+        if let Err(error) = store.put_host(&id, &record.to_string(), 3 * HEARTBEAT.as_millis() as u64).await {
+            tracing::warn!(%error, "the host's heartbeat was not written");
+        }
+    }
+}
+
+async fn sweep(config: Arc<Config>, store: Store) {
+    let retention = Retention {
+        succeeded_ms: config.retention.succeeded_ms,
+        failed_ms: config.retention.failed_ms,
+        cancelled_ms: config.retention.cancelled_ms,
+    };
+    let mut ticks = tokio::time::interval(SWEEP);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        match store.sweep(&retention, SWEEP_BUDGET).await {
+            Ok(0) => {}
+            Ok(jobs) => tracing::info!(jobs, "expired jobs were removed"),
+            Err(error) => tracing::warn!(%error, "expired jobs could not be removed"),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The Waymark host: one binary that is daemon, worker and client.
+//!
+//! A *control process* serves the API, watches the plugin directory and supervises *worker processes*, which
+//! claim, run and commit jobs. They share nothing but the store and the cache of compiled plugins, so a crash of
+//! one costs no other job. In the order a job meets them:
+//!
+//! * [`config`]: every setting, its default and its unit.
+//! * [`directory`]: files in a folder become job types.
+//! * [`api`]: the HTTP control API.
+//! * [`host`]: the control process. [`embedded`]: its private Redis.
+//! * [`worker`]: claim, run, commit.
+//! * [`metrics`], [`telemetry`]: what operators see.
+//! * [`cli`], [`bench`]: the client side of the binary.
+
+pub mod api;
+pub mod bench;
+pub mod cli;
+pub mod config;
+pub mod directory;
+pub mod embedded;
+pub mod host;
+pub mod metrics;
+pub mod telemetry;
+pub mod worker;

@@ -1,0 +1,104 @@
+//! `waymark`: the host, its worker processes, and the client, in one binary.
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use waymark::{bench, cli, config, host, telemetry, worker};
+
+/// Runs background jobs as sandboxed WebAssembly components that can be paused, moved, rewound and resumed.
+#[derive(Parser)]
+#[command(name = "waymark", version, about, propagate_version = true)]
+struct Waymark {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a host, or list and drain hosts.
+    #[command(args_conflicts_with_subcommands = true)]
+    Host(Host),
+    #[command(flatten)]
+    Client(cli::Command),
+    /// Measure a running host: throughput, enqueue rate, latency; one JSON line per figure.
+    Bench(bench::Arguments),
+    #[command(hide = true)]
+    Worker,
+    #[command(hide = true)]
+    CompilePlugin { wasm: PathBuf, cache: PathBuf },
+}
+
+#[derive(Args)]
+struct Host {
+    #[command(subcommand)]
+    command: Option<cli::HostCommand>,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+#[derive(Args)]
+struct Daemon {
+    /// Directory that is watched for .wasm files [default: plugins].
+    #[arg(long, env = "WAYMARK_PLUGINS", value_name = "DIR")]
+    plugins: Option<PathBuf>,
+    /// Store; without it a private redis-server is started in the data directory.
+    #[arg(long, env = "WAYMARK_REDIS", value_name = "URL")]
+    redis: Option<String>,
+    /// Address of the API [default: 127.0.0.1:7420].
+    #[arg(long, env = "WAYMARK_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Directory of the host's own files [default: waymark-data].
+    #[arg(long, env = "WAYMARK_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Worker processes; 0 serves the API only [default: 1].
+    #[arg(long, env = "WAYMARK_WORKERS", value_name = "N")]
+    workers: Option<u32>,
+    /// Configuration file, TOML.
+    #[arg(long, env = "WAYMARK_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let waymark = Waymark::parse();
+    let outcome = match waymark.command {
+        Command::CompilePlugin { wasm, cache } => return waymark_sandbox::compile_main(&wasm, &cache),
+        Command::Worker => {
+            telemetry::start();
+            worker::main()
+        }
+        Command::Host(Host { command: None, daemon }) => {
+            telemetry::start();
+            run(serve(daemon))
+        }
+        Command::Host(Host { command: Some(command), .. }) => run(cli::run(cli::Command::host(command))),
+        Command::Client(command) => run(cli::run(command)),
+        Command::Bench(arguments) => run(bench::run(arguments)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("waymark: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?
+        .block_on(task)
+}
+
+async fn serve(daemon: Daemon) -> anyhow::Result<()> {
+    let flags = config::Flags {
+        plugins_dir: daemon.plugins,
+        redis_url: daemon.redis,
+        listen: daemon.listen,
+        data: daemon.data,
+        workers: daemon.workers,
+    };
+    host::serve(config::Config::load(daemon.config.as_deref(), flags)?).await
+}

@@ -1,0 +1,261 @@
+//! Prometheus metrics. A worker process counts for itself and sends its families to the control process, which
+//! adds the label `worker` and serves them together with its own at `/metrics`.
+
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+    proto::{LabelPair, MetricFamily},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+};
+
+/// Upper bounds of durations, seconds: 0.5 ms to an hour.
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+    1800.0, 3600.0,
+];
+
+/// What one worker process counts.
+pub struct WorkerMetrics {
+    registry: Registry,
+    /// Claimed jobs by type.
+    pub claimed: IntCounterVec,
+    /// Jobs that left this worker, by type and state.
+    pub left: IntCounterVec,
+    /// Queued to started, by type.
+    pub waited: HistogramVec,
+    /// Run time of one stay on a worker, by type.
+    pub ran: HistogramVec,
+    /// Steps, by type.
+    pub steps: IntCounterVec,
+    /// Commits.
+    pub commits: IntCounter,
+    /// Checkpoint bytes written, by type.
+    pub checkpoint_bytes: IntCounterVec,
+    /// Claims found lost when committing.
+    pub lost: IntCounter,
+    /// Traps and exceeded limits, by type and kind.
+    pub traps: IntCounterVec,
+    /// Slots in all and in use.
+    pub slots: IntGauge,
+    /// Slots in use.
+    pub slots_used: IntGauge,
+    /// Round trips of lease renewals.
+    pub round_trip: Histogram,
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> anyhow::Result<IntCounterVec> {
+    let vector = IntCounterVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(vector.clone()))?;
+    Ok(vector)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> anyhow::Result<IntCounter> {
+    let one = IntCounter::new(name, help)?;
+    registry.register(Box::new(one.clone()))?;
+    Ok(one)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> anyhow::Result<IntGauge> {
+    let one = IntGauge::new(name, help)?;
+    registry.register(Box::new(one.clone()))?;
+    Ok(one)
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> anyhow::Result<HistogramVec> {
+    let vector = HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?;
+    registry.register(Box::new(vector.clone()))?;
+    Ok(vector)
+}
+
+impl WorkerMetrics {
+    /// A fresh registry.
+    ///
+    /// # Errors
+    /// Two metrics bear the same name.
+    pub fn new() -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        let round_trip = Histogram::with_opts(
+            HistogramOpts::new("waymark_redis_round_trip_seconds", "Round-trip time of lease renewals.")
+                .buckets(SECONDS[..12].to_vec()),
+        )?;
+        registry.register(Box::new(round_trip.clone()))?;
+        Ok(Self {
+            claimed: counters(&registry, "waymark_jobs_claimed_total", "Jobs claimed.", &["type"])?,
+            left: counters(
+                &registry,
+                "waymark_jobs_left_total",
+                "Jobs that left a worker, by the state they went to.",
+                &["type", "state"],
+            )?,
+            waited: histograms(
+                &registry,
+                "waymark_job_queued_seconds",
+                "Time from creation to the first claim.",
+                &["type"],
+            )?,
+            ran: histograms(
+                &registry,
+                "waymark_job_run_seconds",
+                "Time of one stay of a job on a worker.",
+                &["type"],
+            )?,
+            steps: counters(&registry, "waymark_steps_total", "Steps run.", &["type"])?,
+            commits: counter(&registry, "waymark_commits_total", "Commits written.")?,
+            checkpoint_bytes: counters(
+                &registry,
+                "waymark_checkpoint_bytes_total",
+                "Bytes of checkpoints written, before compression.",
+                &["type"],
+            )?,
+            lost: counter(
+                &registry,
+                "waymark_claims_lost_total",
+                "Commits refused because the claim was another's by then.",
+            )?,
+            traps: counters(
+                &registry,
+                "waymark_traps_total",
+                "Traps and exceeded limits of guests.",
+                &["type", "kind"],
+            )?,
+            slots: gauge(&registry, "waymark_slots", "Jobs that may run at once.")?,
+            slots_used: gauge(&registry, "waymark_slots_used", "Jobs claimed now.")?,
+            round_trip,
+            registry,
+        })
+    }
+
+    /// All families in the Prometheus text format.
+    #[must_use]
+    pub fn families(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+/// What the control process serves.
+pub struct Metrics {
+    /// Registry of the control process; the API adds its own counters here.
+    pub registry: Registry,
+    workers: Mutex<HashMap<String, Vec<MetricFamily>>>,
+    jobs: IntGaugeVec,
+    queue_depth: IntGaugeVec,
+    queue_age: GaugeVec,
+    /// Plugins loaded and refused.
+    pub plugin_loads: IntCounterVec,
+    /// Worker processes that ended without being asked.
+    pub worker_crashes: IntCounter,
+    ping: Gauge,
+}
+
+/// Queues that get a line of their own; the rest is added up under the name `other`.
+const QUEUE_LABELS_MAX: usize = 200;
+
+impl Metrics {
+    /// A fresh registry.
+    ///
+    /// # Errors
+    /// Two metrics bear the same name.
+    pub fn new() -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        let jobs =
+            IntGaugeVec::new(Opts::new("waymark_jobs", "Jobs kept, by type and state."), &["type", "state"])?;
+        let queue_depth =
+            IntGaugeVec::new(Opts::new("waymark_queue_depth", "Queued jobs of a queue."), &["queue"])?;
+        let queue_age = GaugeVec::new(
+            Opts::new("waymark_queue_oldest_seconds", "Age of the oldest queued job of a queue."),
+            &["queue"],
+        )?;
+        let ping = Gauge::new("waymark_redis_ping_seconds", "Last measured round trip of a PING.")?;
+        registry.register(Box::new(jobs.clone()))?;
+        registry.register(Box::new(queue_depth.clone()))?;
+        registry.register(Box::new(queue_age.clone()))?;
+        registry.register(Box::new(ping.clone()))?;
+        Ok(Self {
+            plugin_loads: counters(
+                &registry,
+                "waymark_plugin_loads_total",
+                "Plugin files read, by outcome.",
+                &["outcome"],
+            )?,
+            worker_crashes: counter(
+                &registry,
+                "waymark_worker_crashes_total",
+                "Worker processes that ended without being asked.",
+            )?,
+            workers: Mutex::default(),
+            jobs,
+            queue_depth,
+            queue_age,
+            ping,
+            registry,
+        })
+    }
+
+    /// Keeps what a worker process sent; `None` forgets a worker that ended.
+    pub fn worker(&self, name: &str, families: Option<Vec<MetricFamily>>) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        match families {
+            Some(families) => workers.insert(name.to_owned(), families),
+            None => workers.remove(name),
+        };
+    }
+
+    /// Reads the gauges that the store knows.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn read_store(&self, store: &waymark_store::Store) -> Result<(), waymark_store::Error> {
+        self.ping.set(store.ping().await?.as_secs_f64());
+        let counts = store.counts().await?;
+        let now_ms = store.now_ms().await?;
+        let queues = store.queues().await?;
+        self.jobs.reset();
+        for (job_type, state, number) in counts {
+            self.jobs.with_label_values(&[job_type.as_str(), state.name()]).set(number as i64);
+        }
+        self.queue_depth.reset();
+        self.queue_age.reset();
+        for (index, queue) in queues.iter().enumerate() {
+            let name = if index < QUEUE_LABELS_MAX { queue.name.as_str() } else { "other" };
+            self.queue_depth.with_label_values(&[name]).add(queue.depth as i64);
+            let age = queue.oldest_ms.map_or(0.0, |oldest| now_ms.saturating_sub(oldest) as f64 / 1e3);
+            let gauge = self.queue_age.with_label_values(&[name]);
+            gauge.set(gauge.get().max(age));
+        }
+        Ok(())
+    }
+
+    /// Everything in the Prometheus text format.
+    ///
+    /// # Errors
+    /// A family could not be encoded.
+    pub fn render(&self) -> anyhow::Result<String> {
+        let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
+        let mut add = |family: MetricFamily| match families.get_mut(family.name()) {
+            Some(known) => known.metric.extend(family.metric),
+            None => {
+                families.insert(family.name().to_owned(), family);
+            }
+        };
+        self.registry.gather().into_iter().for_each(&mut add);
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        for (worker, own) in workers.iter() {
+            for mut family in own.clone() {
+                for metric in family.mut_metric() {
+                    let mut label = LabelPair::default();
+                    label.set_name("worker".into());
+                    label.set_value(worker.clone());
+                    metric.label.push(label);
+                }
+                add(family);
+            }
+        }
+        drop(workers);
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families.into_values().collect::<Vec<_>>(), &mut text)?;
+        Ok(String::from_utf8(text)?)
+    }
+}

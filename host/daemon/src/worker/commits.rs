@@ -1,0 +1,81 @@
+//! Many jobs' commits in few calls: while some calls are under way the next commits gather.
+
+use super::shared::{Running, Shared};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use waymark_job::State;
+use waymark_store::{Commit, CommitAnswer};
+
+/// Calls under way at once. Two keep the store busy while the answer of one travels.
+const CALLS_MAX: usize = 2;
+/// Most commits in one call.
+const BATCH_MAX: usize = 200;
+
+/// One commit on its way.
+pub(super) struct Item {
+    pub(super) commit: Commit,
+    pub(super) partition: u16,
+    pub(super) running: Arc<Running>,
+    /// Who waits for the answer; nobody where the job leaves this worker whatever the answer is.
+    pub(super) reply: Option<oneshot::Sender<CommitAnswer>>,
+}
+
+pub(super) async fn serve(shared: Arc<Shared>, mut items: mpsc::UnboundedReceiver<Item>) {
+    let calls = Arc::new(Semaphore::new(CALLS_MAX));
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    loop {
+        let Ok(call) = calls.clone().acquire_owned().await else { return };
+        if items.recv_many(&mut batch, BATCH_MAX).await == 0 {
+            return;
+        }
+        let mut groups: HashMap<u16, Vec<Item>> = HashMap::new();
+        for item in batch.drain(..) {
+            groups.entry(item.partition).or_default().push(item);
+        }
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            for (partition, group) in groups {
+                write(&shared, partition, group).await;
+            }
+            drop(call);
+        });
+    }
+}
+
+async fn write(shared: &Shared, partition: u16, items: Vec<Item>) {
+    let (mut commits, rest): (Vec<_>, Vec<_>) =
+        items.into_iter().map(|item| (item.commit, (item.running, item.reply))).unzip();
+    let mut wait = Duration::from_millis(50);
+    // A repeated commit is answered with ALREADY, a late one with LOST: trying again is always safe.
+    let answers = loop {
+        match shared.store.commit(partition, &mut commits).await {
+            Ok(answers) => break answers,
+            Err(error) => {
+                tracing::warn!(%error, commits = commits.len(), "committing failed; it is tried again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(2));
+            }
+        }
+    };
+    shared.metrics.commits.inc_by(answers.len() as u64);
+    let mut left = Vec::with_capacity(commits.len());
+    for ((commit, (running, reply)), answer) in commits.into_iter().zip(rest).zip(answers) {
+        match &answer {
+            CommitAnswer::Lost => {
+                shared.metrics.lost.inc();
+                tracing::warn!(job_id = %commit.id, "the claim was lost: another worker has the job");
+            }
+            CommitAnswer::Done(state) if *state != State::Running => {
+                let labels = [commit.spec.job_type.as_str(), state.name()];
+                shared.metrics.left.with_label_values(&labels).inc();
+            }
+            CommitAnswer::Done(_) | CommitAnswer::Already => {}
+        }
+        match reply {
+            // The job may have been dropped meanwhile; then nobody listens.
+            Some(reply) => drop(reply.send(answer)),
+            None => left.push((commit.id, running)),
+        }
+    }
+    shared.leave(left.iter().map(|(id, running)| (id, running)));
+}

@@ -1,0 +1,171 @@
+//! A worker process: claims jobs, runs them in the sandbox, commits what they did.
+//!
+//! One thread talks (to the store and to the control process), others run guests, so that no guest can delay a
+//! lease or a pause. The parts:
+//!
+//! * [`protocol`]: what control process and worker say to each other over the worker's standard streams.
+//! * `shared`: what all parts of a worker know.
+//! * `claims`: how many jobs to take, and when.
+//! * `run`: one job from claim to its last commit.
+//! * `commits`: many jobs' commits in few calls.
+//! * `lease`: staying alive in the eyes of the store, and hearing of controls.
+
+mod claims;
+mod commits;
+mod lease;
+pub mod protocol;
+mod run;
+mod shared;
+
+use crate::metrics::WorkerMetrics;
+use anyhow::Context as _;
+use protocol::{Assignment, Order, Report};
+use shared::{Plugins, Shared};
+use std::{
+    io::Write as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    sync::mpsc,
+};
+use waymark_sandbox as sandbox;
+use waymark_store::Store;
+
+/// How often a worker reports its figures.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How often job logs are written.
+const LOGS_EVERY: Duration = Duration::from_millis(100);
+/// Log lines that may wait to be written; more are dropped, so that a flood costs no memory.
+const LOGS_WAITING_MAX: usize = 10_000;
+
+/// Runs a worker process until it has drained: on an order, on SIGTERM, or when the control process is gone.
+///
+/// # Errors
+/// The first line on standard input is no assignment, or the store or the sandbox cannot be reached.
+pub fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve())
+}
+
+async fn serve() -> anyhow::Result<()> {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let first = lines.next_line().await?.context("a worker process is started by `waymark host`")?;
+    let assignment: Assignment =
+        serde_json::from_str(&first).context("a worker process is started by `waymark host`")?;
+    let config = Arc::new(assignment.config);
+    let store = Store::connect(config.store(&assignment.redis_url)).await?;
+    let engine = sandbox::Engine::new(&sandbox::EngineOptions {
+        memory_budget_bytes: config.worker.memory_bytes,
+        instances_max: config.worker.slots + config.worker.threads,
+        pooling: true,
+    })?;
+    let (reports, mut reports_out) = mpsc::unbounded_channel::<Report>();
+    let (commits, commits_in) = mpsc::unbounded_channel();
+    let (logs, logs_in) = mpsc::channel(LOGS_WAITING_MAX);
+    let shared = Arc::new(Shared::new(
+        config.clone(),
+        store,
+        engine,
+        assignment.name,
+        WorkerMetrics::new()?,
+        commits,
+        logs,
+        reports,
+    )?);
+    // Standard output is a pipe: it is written by a thread of its own, which ends with the process.
+    std::thread::spawn(move || {
+        let mut output = std::io::stdout().lock();
+        while let Some(report) = reports_out.blocking_recv() {
+            let Ok(line) = serde_json::to_string(&report) else { continue };
+            if writeln!(output, "{line}").and_then(|()| output.flush()).is_err() {
+                return;
+            }
+        }
+    });
+    let executors = (0..config.worker.threads)
+        .map(|index| claims::executor(&shared, index))
+        .collect::<Result<Vec<_>, _>>()?;
+    tokio::spawn(commits::serve(shared.clone(), commits_in));
+    tokio::spawn(write_logs(shared.clone(), logs_in));
+    lease::register(&shared).await;
+    tokio::spawn(lease::serve(shared.clone()));
+    tokio::spawn(lease::listen(shared.clone()));
+    tokio::spawn(claims::serve(shared.clone(), executors));
+    tokio::spawn(report(shared.clone()));
+    shared.report(Report::Ready { worker: shared.worker() });
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    // The terminal sends SIGINT to the whole group: the control process decides what it means.
+    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match line {
+                Ok(Some(line)) => match serde_json::from_str(&line) {
+                    Ok(Order::Plugins(loads)) => {
+                        let plugins = Plugins::load(&shared, &loads);
+                        shared.set_plugins(plugins);
+                        shared.wake.notify_one();
+                    }
+                    Ok(Order::Drain) => break,
+                    Err(error) => tracing::error!(%error, "an order of the control process is malformed"),
+                },
+                Ok(None) | Err(_) => break,
+            },
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => {}
+        }
+    }
+    drain(&shared).await;
+    Ok(())
+}
+
+async fn drain(shared: &Shared) {
+    shared.drain();
+    let deadline = Instant::now() + Duration::from_millis(shared.config.worker.drain_ms);
+    while shared.in_flight() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let left = shared.in_flight();
+    if left > 0 {
+        tracing::warn!(
+            jobs = left,
+            "steps did not end in time; their jobs go on elsewhere from their last commit"
+        );
+    }
+    for partition in 0..shared.store.partitions() {
+        if let Err(error) = shared.store.retire(partition, &shared.worker(), false).await {
+            tracing::warn!(%error, "this worker could not sign off; its lease will run out instead");
+        }
+    }
+    tracing::info!(worker = shared.worker(), "worker drained");
+}
+
+async fn write_logs(shared: Arc<Shared>, mut lines: mpsc::Receiver<(waymark_job::JobId, String)>) {
+    let mut batch = Vec::new();
+    while lines.recv_many(&mut batch, 1_000).await > 0 {
+        if let Err(error) = shared.store.append_logs(std::mem::take(&mut batch)).await {
+            tracing::warn!(%error, "log lines of jobs are lost");
+        }
+        tokio::time::sleep(LOGS_EVERY).await;
+    }
+}
+
+async fn report(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(REPORT_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        shared.metrics.slots.set(i64::from(shared.config.worker.slots));
+        shared.metrics.slots_used.set(shared.in_flight() as i64);
+        match protocol::pack(&shared.metrics.families()) {
+            Ok(families) => shared.report(Report::Figures {
+                families,
+                slots: shared.config.worker.slots,
+                used: shared.in_flight() as u32,
+                claimed_ms_ago: shared.claimed_ms_ago(),
+            }),
+            Err(error) => tracing::warn!(%error, "metrics cannot be sent"),
+        }
+    }
+}

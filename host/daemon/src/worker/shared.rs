@@ -1,0 +1,340 @@
+//! What all parts of a worker know.
+
+use super::{commits::Item, protocol::Report};
+use crate::{
+    config::{Config, TypePolicy},
+    directory::{self, Load},
+    metrics::WorkerMetrics,
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+use tokio::sync::{Notify, mpsc};
+use waymark_job::JobId;
+use waymark_sandbox as sandbox;
+use waymark_store::Store;
+
+/// What somebody wants of a running job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Wish {
+    GoOn = 0,
+    Pause = 1,
+    Release = 2,
+    Drop = 3,
+}
+
+/// The handle of a job that this worker holds.
+pub(super) struct Running {
+    /// True when the guest should return from its step soon.
+    pub(super) yields: Arc<AtomicBool>,
+    wish: AtomicU8,
+    dropped: Notify,
+}
+
+impl Running {
+    pub(super) fn new() -> Self {
+        Self { yields: Arc::default(), wish: AtomicU8::new(Wish::GoOn as u8), dropped: Notify::new() }
+    }
+
+    pub(super) fn wish(&self) -> Wish {
+        match self.wish.load(Relaxed) {
+            0 => Wish::GoOn,
+            1 => Wish::Pause,
+            2 => Wish::Release,
+            _ => Wish::Drop,
+        }
+    }
+
+    /// A later wish replaces an earlier one, but nothing replaces a drop, and a release only a drop.
+    pub(super) fn want(&self, wish: Wish) {
+        let replace = |now| {
+            let kept = now == Wish::Drop as u8 || (now == Wish::Release as u8 && wish != Wish::Drop);
+            (!kept).then_some(wish as u8)
+        };
+        if self.wish.fetch_update(Relaxed, Relaxed, replace).is_ok() {
+            self.yields.store(wish != Wish::GoOn, Relaxed);
+            if wish == Wish::Drop {
+                self.dropped.notify_one();
+            }
+        }
+    }
+
+    /// Ends when the job was taken away. Cancel-safe.
+    pub(super) async fn dropped(&self) {
+        while self.wish() != Wish::Drop {
+            self.dropped.notified().await;
+        }
+    }
+}
+
+/// One loaded version.
+pub(super) struct Version {
+    pub(super) plugin: sandbox::Plugin,
+    pub(super) policy: Arc<TypePolicy>,
+    /// A trap happened since a job last ended well.
+    pub(super) suspect: AtomicBool,
+}
+
+/// The versions that this worker holds.
+#[derive(Default)]
+pub(super) struct Plugins {
+    active: HashMap<String, Arc<Version>>,
+    by_digest: HashMap<String, Arc<Version>>,
+    /// What to claim: every active type, and every version for the jobs that need just that one.
+    pub(super) selectors: Vec<String>,
+}
+
+impl Plugins {
+    /// Loads what is new and keeps what is loaded already.
+    pub(super) fn load(shared: &Shared, loads: &[Load]) -> Self {
+        let before = shared.plugins();
+        let mut plugins = Self::default();
+        for load in loads {
+            let known = before.by_digest.get(&load.digest).cloned();
+            let version = match known {
+                Some(version) => version,
+                None => {
+                    let policy = shared.config.policy(&load.name);
+                    let loaded = shared.engine.load(
+                        &shared.config.cache_dir(),
+                        &load.digest,
+                        directory::limits(&shared.config, &load.name),
+                        directory::grants(&policy),
+                    );
+                    match loaded {
+                        Ok(plugin) => Arc::new(Version {
+                            plugin,
+                            policy: Arc::new(policy),
+                            suspect: AtomicBool::new(false),
+                        }),
+                        Err(error) => {
+                            tracing::error!(plugin = load.name, digest = load.digest, %error, "plugin not loaded");
+                            continue;
+                        }
+                    }
+                }
+            };
+            if load.active {
+                plugins.active.insert(load.name.clone(), version.clone());
+                plugins.selectors.push(load.name.clone());
+            }
+            plugins.selectors.push(format!("{}@{}", load.name, load.digest));
+            plugins.by_digest.insert(load.digest.clone(), version);
+        }
+        plugins
+    }
+
+    pub(super) fn active(&self, job_type: &str) -> Option<Arc<Version>> {
+        self.active.get(job_type).cloned()
+    }
+
+    pub(super) fn digest(&self, digest: &str) -> Option<Arc<Version>> {
+        self.by_digest.get(digest).cloned()
+    }
+}
+
+/// What all parts of a worker know.
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    pub(super) store: Store,
+    pub(super) engine: sandbox::Engine,
+    pub(super) metrics: WorkerMetrics,
+    pub(super) commits: mpsc::UnboundedSender<Item>,
+    pub(super) logs: mpsc::Sender<(JobId, String)>,
+    /// There may be something to claim.
+    pub(super) wake: Notify,
+    /// A slot may be free.
+    pub(super) freed: Notify,
+    reports: mpsc::UnboundedSender<Report>,
+    name: String,
+    worker: RwLock<String>,
+    generation: AtomicU32,
+    plugins: RwLock<Arc<Plugins>>,
+    running: Mutex<HashMap<JobId, Arc<Running>>>,
+    in_flight: AtomicUsize,
+    draining: AtomicBool,
+    /// Moving average of the time a job stays on this worker, nanoseconds.
+    stay_ns: AtomicU64,
+    started: Instant,
+    claimed_at_ms: AtomicU64,
+    nonce: String,
+}
+
+impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "called once; each is a part of its own")]
+    pub(super) fn new(
+        config: Arc<Config>,
+        store: Store,
+        engine: sandbox::Engine,
+        name: String,
+        metrics: WorkerMetrics,
+        commits: mpsc::UnboundedSender<Item>,
+        logs: mpsc::Sender<(JobId, String)>,
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> anyhow::Result<Self> {
+        let mut random = [0; 6];
+        getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        let nonce = hex::encode(random);
+        Ok(Self {
+            worker: RwLock::new(format!("{name}.{nonce}.0")),
+            config,
+            store,
+            engine,
+            metrics,
+            commits,
+            logs,
+            wake: Notify::new(),
+            freed: Notify::new(),
+            reports,
+            name,
+            generation: AtomicU32::new(0),
+            plugins: RwLock::default(),
+            running: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            stay_ns: AtomicU64::new(10_000_000),
+            started: Instant::now(),
+            claimed_at_ms: AtomicU64::new(0),
+            nonce,
+        })
+    }
+
+    /// The id under which the store knows this process.
+    pub(super) fn worker(&self) -> String {
+        self.worker.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A new id: whatever was claimed under the old one is another's.
+    pub(super) fn renew_worker(&self) -> String {
+        let generation = self.generation.fetch_add(1, Relaxed) + 1;
+        let worker = format!("{}.{}.{generation}", self.name, self.nonce);
+        *self.worker.write().unwrap_or_else(PoisonError::into_inner) = worker.clone();
+        worker
+    }
+
+    pub(super) fn plugins(&self) -> Arc<Plugins> {
+        self.plugins.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_plugins(&self, plugins: Plugins) {
+        *self.plugins.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plugins);
+    }
+
+    pub(super) fn running(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Running>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn find(&self, id: &JobId) -> Option<Arc<Running>> {
+        self.running().get(id).cloned()
+    }
+
+    pub(super) fn report(&self, report: Report) {
+        // The thread that writes them ends only with the process.
+        let _ = self.reports.send(report);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Relaxed);
+        self.running().values().for_each(|running| running.want(Wish::Release));
+        self.wake.notify_one();
+        self.freed.notify_one();
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Takes up claimed jobs.
+    pub(super) fn enter(&self, ids: impl Iterator<Item = JobId>) -> Vec<Arc<Running>> {
+        let mut running = self.running();
+        let entered: Vec<_> = ids
+            .map(|id| {
+                let one = Arc::new(Running::new());
+                running.insert(id, one.clone());
+                one
+            })
+            .collect();
+        drop(running);
+        self.in_flight.fetch_add(entered.len(), Relaxed);
+        if self.is_draining() {
+            entered.iter().for_each(|running| running.want(Wish::Release));
+        }
+        entered
+    }
+
+    /// Lets go of jobs. A job that was claimed again meanwhile has another handle and stays.
+    pub(super) fn leave<'a>(&self, jobs: impl Iterator<Item = (&'a JobId, &'a Arc<Running>)>) {
+        let mut running = self.running();
+        let mut left = 0;
+        for (id, handle) in jobs {
+            if running.get(id).is_some_and(|known| Arc::ptr_eq(known, handle)) {
+                running.remove(id);
+            }
+            left += 1;
+        }
+        drop(running);
+        self.in_flight.fetch_sub(left, Relaxed);
+        if self.capacity() >= self.claim_at_least() {
+            self.freed.notify_one();
+        }
+    }
+
+    /// Notes how long a job stayed: short jobs are claimed ahead.
+    pub(super) fn stayed(&self, time: std::time::Duration) {
+        let now = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(10_000_000_000);
+        let before = self.stay_ns.load(Relaxed);
+        self.stay_ns.store(before - before / 16 + now / 16, Relaxed);
+    }
+
+    /// Jobs claimed beyond the slots: as many as keep this worker busy for 20 ms, so that short jobs do not wait
+    /// for round trips and long ones are left to others.
+    fn ahead(&self) -> usize {
+        let ahead = 20_000_000 / self.stay_ns.load(Relaxed).max(1);
+        usize::try_from(ahead).unwrap_or(usize::MAX).min(4 * self.config.worker.batch as usize)
+    }
+
+    /// Jobs that may be claimed now.
+    pub(super) fn capacity(&self) -> usize {
+        (self.config.worker.slots as usize + self.ahead()).saturating_sub(self.in_flight())
+    }
+
+    /// Fewer free places than this are not worth a call yet.
+    pub(super) fn claim_at_least(&self) -> usize {
+        (self.ahead() / 4).clamp(1, self.config.worker.batch as usize)
+    }
+
+    pub(super) fn claimed_now(&self) {
+        self.claimed_at_ms.store(self.started.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    pub(super) fn claimed_ms_ago(&self) -> u64 {
+        (self.started.elapsed().as_millis() as u64).saturating_sub(self.claimed_at_ms.load(Relaxed))
+    }
+
+    /// Drops every job that is held now.
+    pub(super) fn drop_all(&self) -> usize {
+        let running = self.running();
+        running.values().for_each(|one| one.want(Wish::Drop));
+        running.len()
+    }
+
+    /// Pauses the jobs named, and no others.
+    pub(super) fn pause(&self, ids: &[JobId]) {
+        let wanted: HashSet<_> = ids.iter().collect();
+        for (id, running) in self.running().iter() {
+            if wanted.contains(id) {
+                running.want(Wish::Pause);
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The HTTP API against a real Redis: every call, every refusal.
+
+mod access;
+mod bad_requests;
+mod follow;
+mod harness;
+mod limits;
+mod operators;
+mod submit;
