@@ -1,0 +1,75 @@
+//! `cargo xtask demo` shows Waymark at work, `cargo xtask test` proves that it works. Both set up what they need.
+
+mod demo;
+mod guests;
+mod setup;
+
+use anyhow::Context as _;
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+const HELP: &str = "\
+cargo xtask demo      build everything, run a real job, pause it, kill its host, resume it on a new one
+cargo xtask test      format, lints, guests, all tests
+cargo xtask guests    build the plugins and test guests to target/guests/*.wasm";
+
+fn main() -> ExitCode {
+    let outcome = match env::args().nth(1).as_deref() {
+        Some("demo") => demo::run(),
+        Some("test") => test(),
+        Some("guests") => guests::build().map(drop),
+        _ => {
+            println!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+}
+
+/// The folder that cargo builds into.
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command, shown before it runs, and fails as it fails.
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let line = words.join(" ");
+    println!("+ {line}");
+    let status = command.status().with_context(|| format!("{line}: cannot be started"))?;
+    anyhow::ensure!(status.success(), "{line}: {status}");
+    Ok(())
+}
+
+fn test() -> anyhow::Result<()> {
+    setup::redis()?;
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    guests::build()?;
+    // The system tests run the binary; it is built first, so that they never wait for it.
+    run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
+    run(cargo().args(["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    run(cargo().args(["test", "--release", "--workspace"]))
+}
