@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 /// Lines of its log that a host prints when a test fails.
 const LINES_TOLD: usize = 60;
+/// Of every machine that the product is built for.
+const PAGE_BYTES: u64 = 4096;
 
 /// A host with a plugin directory and data of its own. While it runs it is also its own [`Client`].
 pub struct Host {
@@ -137,11 +139,22 @@ impl Host {
     /// Memory in use by all its processes, bytes.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        let resident = |pid: &i32| -> Option<u64> {
-            let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-            text.split(' ').nth(1)?.parse().ok()
-        };
-        self.processes().iter().filter_map(resident).sum::<u64>() * 4096
+        self.processes().iter().filter_map(resident).sum()
+    }
+
+    /// Its worker processes.
+    #[must_use]
+    pub fn workers(&self) -> Vec<i32> {
+        self.processes().into_iter().filter(|pid| argument(*pid).as_deref() == Some("worker")).collect()
+    }
+
+    /// Memory in use by its control and worker processes, bytes. Compilers, which have a limit of their own and end
+    /// soon, do not count.
+    #[must_use]
+    pub fn serving_bytes(&self) -> u64 {
+        let processes = self.processes();
+        let serving = processes.iter().filter(|pid| argument(**pid).as_deref() != Some("compile-plugin"));
+        serving.filter_map(resident).sum()
     }
 
     /// Kills the control process and all others of the host, as a lost machine would be.
@@ -209,6 +222,19 @@ impl Host {
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join(format!("log.{}", self.starts))).unwrap_or_default()
     }
+}
+
+/// The first argument of a process.
+fn argument(pid: i32) -> Option<String> {
+    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    line.split('\0').nth(1).map(str::to_owned)
+}
+
+/// Memory in use by a process, bytes.
+fn resident(pid: &i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * PAGE_BYTES)
 }
 
 impl Drop for Host {
