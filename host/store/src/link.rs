@@ -8,7 +8,7 @@ use crate::Error;
 use redis::{
     Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, ServerErrorKind,
     TlsMode,
-    aio::{ConnectionLike, MultiplexedConnection},
+    aio::MultiplexedConnection,
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
     io::tcp::TcpSettings,
@@ -107,32 +107,24 @@ impl Link {
         repeat: Repeat,
         command: &Cmd,
     ) -> Result<T, RedisError> {
-        self.try_until(repeat, async |connection| match connection {
-            Connection::One(mut connection) => command.query_async(&mut connection).await,
-            Connection::Cluster(mut connection) => command.query_async(&mut connection).await,
-        })
-        .await
+        self.try_until(repeat, Request::One(command)).await
     }
 
     /// Sends a pipeline of reads. All its keys belong to one partition.
     pub(crate) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, RedisError> {
-        self.try_until(Repeat::Safe, async |connection| match connection {
-            Connection::One(mut connection) => query(pipeline, &mut connection).await,
-            Connection::Cluster(mut connection) => query(pipeline, &mut connection).await,
-        })
-        .await
+        self.try_until(Repeat::Safe, Request::Many(pipeline)).await
     }
 
-    async fn try_until<T>(
+    async fn try_until<T: FromRedisValue>(
         &self,
         repeat: Repeat,
-        send: impl AsyncFn(Connection) -> Result<T, RedisError>,
+        request: Request<'_>,
     ) -> Result<T, RedisError> {
         let mut pause = PAUSE_MIN;
         let mut sends = 1;
         loop {
             let (happened, error) = match self.connection().await {
-                Ok((number, connection)) => match send(connection).await {
+                Ok((number, connection)) => match request.send(connection).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) => {
                         self.failed(number, &error).await;
@@ -187,11 +179,30 @@ impl Link {
     }
 }
 
-async fn query<T: FromRedisValue>(
-    pipeline: &Pipeline,
-    connection: &mut (impl ConnectionLike + Send),
-) -> Result<T, RedisError> {
-    pipeline.query_async(connection).await
+/// What is sent at once.
+#[derive(Clone, Copy)]
+enum Request<'a> {
+    One(&'a Cmd),
+    Many(&'a Pipeline),
+}
+
+impl Request<'_> {
+    async fn send<T: FromRedisValue>(self, connection: Connection) -> Result<T, RedisError> {
+        match (self, connection) {
+            (Self::One(command), Connection::One(mut connection)) => {
+                command.query_async(&mut connection).await
+            }
+            (Self::One(command), Connection::Cluster(mut connection)) => {
+                command.query_async(&mut connection).await
+            }
+            (Self::Many(pipeline), Connection::One(mut connection)) => {
+                pipeline.query_async(&mut connection).await
+            }
+            (Self::Many(pipeline), Connection::Cluster(mut connection)) => {
+                pipeline.query_async(&mut connection).await
+            }
+        }
+    }
 }
 
 impl Kind {

@@ -747,8 +747,11 @@ async fn log_lines_are_kept_up_to_their_limit() {
     let lines = (0..25).map(|number| (id, format!("{{\"n\":{number}}}"))).collect();
     world.store.append_logs(lines).await.unwrap();
     let kept = world.store.logs(&id, 0, 100).await.unwrap();
-    assert_eq!((kept.len(), kept[0].as_str()), (10, "{\"n\":15}"));
-    assert_eq!(world.store.logs(&id, 8, 1).await.unwrap(), ["{\"n\":23}"]);
+    assert_eq!((kept.first, kept.lines.len(), kept.lines[0].as_str()), (15, 10, "{\"n\":15}"));
+    let page = world.store.logs(&id, 23, 1).await.unwrap();
+    assert_eq!((page.first, page.lines), (23, vec!["{\"n\":23}".to_owned()]));
+    let page = world.store.logs(&id, 25, 10).await.unwrap();
+    assert_eq!((page.first, page.lines.len()), (25, 0));
     world.check_ledger();
 }
 

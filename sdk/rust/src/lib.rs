@@ -53,7 +53,7 @@ pub mod testing;
 #[allow(missing_docs, clippy::all, reason = "written by wit-bindgen")]
 pub mod bindings {
     wit_bindgen::generate!({
-        path: "wit",
+        path: "../../wit",
         world: "task",
         pub_export_macro: true,
         export_macro_name: "export_task",

@@ -295,9 +295,11 @@ impl Reader {
 
     async fn logs(&mut self) -> Result<Option<End>, Problem> {
         loop {
-            let lines = self.service.store.logs(&self.id, self.position.logs, CHUNK).await?;
-            let more = lines.len() as u64 == CHUNK;
-            for line in lines {
+            let page = self.service.store.logs(&self.id, self.position.logs, CHUNK).await?;
+            let more = page.lines.len() as u64 == CHUNK;
+            // Lines that are no longer kept are passed over.
+            self.position.logs = page.first;
+            for line in page.lines {
                 self.position.logs += 1;
                 if let Some(line) = LogLine::read(&line) {
                     self.event("log", &one_line(text(&line)));

@@ -93,7 +93,7 @@ pub(super) async fn output(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LogSlice {
-    /// Position of the first line, from 0. Default 0.
+    /// Number of the first line; 0 is the first that the job ever wrote. Default 0.
     from: Option<u64>,
     /// Most lines, 1 to 1,000. Default 1,000.
     limit: Option<usize>,
@@ -106,6 +106,8 @@ pub(super) struct Logs<'a> {
     lines: Vec<LogLine<'a>>,
     /// `from` of the next request.
     next_from: u64,
+    /// Lines from `from` on that are no longer kept.
+    dropped: u64,
 }
 
 /// Log lines that the job wrote; the newest 1,000 are kept.
@@ -122,10 +124,11 @@ pub(super) async fn logs(
     let limit = limit(slice.limit, LOGS_MAX, LOGS_MAX)?;
     service.view(&id).await?;
     let from = slice.from.unwrap_or(0);
-    let lines = service.store.logs(&id, from, limit as u64).await?;
-    let next_from = from + lines.len() as u64;
-    Ok(reply(
-        StatusCode::OK,
-        &Logs { lines: lines.iter().filter_map(|line| LogLine::read(line)).collect(), next_from },
-    ))
+    let page = service.store.logs(&id, from, limit as u64).await?;
+    let logs = Logs {
+        lines: page.lines.iter().filter_map(|line| LogLine::read(line)).collect(),
+        next_from: page.first + page.lines.len() as u64,
+        dropped: page.first.saturating_sub(from),
+    };
+    Ok(reply(StatusCode::OK, &logs))
 }
