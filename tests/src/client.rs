@@ -41,8 +41,8 @@ impl Answer {
     ///
     /// # Panics
     /// It has another.
-    #[must_use]
     #[track_caller]
+    #[expect(clippy::must_use_candidate, reason = "the check alone is worth the call")]
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         self.body
