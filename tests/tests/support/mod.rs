@@ -45,8 +45,10 @@ pub fn configure(host: &Host, change: impl FnOnce(String) -> String) {
 pub fn observer(world: &World, plugins: &[&str]) -> Host {
     let mut host = world.empty_host();
     configure(&host, |text| {
-        let without = text.replace("[worker]\n", "[worker]\nprocesses = 0\n");
-        if without == text { format!("{text}[worker]\nprocesses = 0\n") } else { without }
+        let kept: Vec<_> = text.lines().filter(|line| !line.starts_with("processes =")).collect();
+        let text = kept.join("\n");
+        assert!(text.contains("[worker]"), "the configuration has a table for workers");
+        text.replace("[worker]", "[worker]\nprocesses = 0")
     });
     for name in plugins {
         guest::copy(name, &host.plugins);
