@@ -12,12 +12,12 @@ use waymark_sdk::prelude::*;
 use waymark_sdk::testing::{Crash, Harness, Run};
 
 /// The repository.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// Where tests may leave things.
-pub fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let target = target.join("independent");
     std::fs::create_dir_all(&target).unwrap();
@@ -33,7 +33,7 @@ fn not_run(what: &str) {
 static SETTING_UP: Mutex<()> = Mutex::new(());
 
 /// A Python with pandas, set up below `target/` where it is not yet.
-pub fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let _alone = SETTING_UP.lock().unwrap();
     let venv = target().join("venv");
     let python = venv.join("bin/python");
@@ -53,7 +53,7 @@ pub fn python() -> Option<PathBuf> {
 }
 
 /// A folder with the flights, the mortgages and a difficult table.
-pub fn tables(python: &Path) -> PathBuf {
+pub(crate) fn tables(python: &Path) -> PathBuf {
     let _alone = SETTING_UP.lock().unwrap();
     let folder = target().join("data");
     let flights = root().join("tests/independent/flights.py");
@@ -66,7 +66,7 @@ pub fn tables(python: &Path) -> PathBuf {
 
 /// A table with line breaks within quotes, doubled quotes, blanks, letters beyond ASCII, missing values,
 /// columns of very many different numbers, and some repeated keys. The same text on every call.
-pub fn difficult(rows: u64) -> String {
+pub(crate) fn difficult(rows: u64) -> String {
     let mut text = String::from("\u{feff}id,amount,note,\"group, or none\",day\r\n");
     let mut state = 1_u64;
     let mut next = || {
@@ -91,7 +91,7 @@ pub fn difficult(rows: u64) -> String {
 }
 
 /// Runs a job restored after every step, and compares what it says with what pandas says.
-pub fn compare<J: Job>(inputs: &str) {
+pub(crate) fn compare<J: Job>(inputs: &str) {
     let Some(python) = python() else { return };
     let folder = tables(&python);
     waymark_sdk::files::root_for_this_thread(&folder);
@@ -123,7 +123,7 @@ pub fn compare<J: Job>(inputs: &str) {
 }
 
 /// The plugin as it is shipped, built by `cargo xtask guests`.
-pub fn wasm(name: &str) -> Option<PathBuf> {
+pub(crate) fn wasm(name: &str) -> Option<PathBuf> {
     let guests = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let file = guests.join("guests").join(format!("{name}.wasm"));
     if file.is_file() {
@@ -134,7 +134,7 @@ pub fn wasm(name: &str) -> Option<PathBuf> {
 }
 
 /// The same input natively and undisturbed.
-pub fn natively<J: Job>(folder: &Path, input: &Value) -> Run {
+pub(crate) fn natively<J: Job>(folder: &Path, input: &Value) -> Run {
     waymark_sdk::files::root_for_this_thread(folder);
     waymark_sdk::testing::run::<J>(input)
 }

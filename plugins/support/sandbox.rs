@@ -10,25 +10,25 @@ use waymark_sdk::prelude::*;
 
 /// What a run in the sandbox came to.
 #[derive(Debug)]
-pub struct Ran {
-    pub result: Value,
-    pub outputs: Vec<Value>,
-    pub steps: u64,
-    pub memory_bytes_max: u64,
-    pub checkpoint_bytes_max: usize,
-    pub step_max: Duration,
-    pub total: Duration,
+pub(crate) struct Ran {
+    pub(crate) result: Value,
+    pub(crate) outputs: Vec<Value>,
+    pub(crate) steps: u64,
+    pub(crate) memory_bytes_max: u64,
+    pub(crate) checkpoint_bytes_max: usize,
+    pub(crate) step_max: Duration,
+    pub(crate) total: Duration,
 }
 
 /// An engine with one plugin.
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     _directory: tempfile::TempDir,
     plugin: Plugin,
 }
 
 impl Sandbox {
     /// Compiles and loads the plugin; it may read below `folder` and use 64 MiB.
-    pub fn new(wasm: &Path, folder: &Path) -> Self {
+    pub(crate) fn new(wasm: &Path, folder: &Path) -> Self {
         let options = EngineOptions { memory_budget_bytes: 1 << 30, instances_max: 4, pooling: false };
         let engine = Engine::new(&options).unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -40,7 +40,7 @@ impl Sandbox {
     }
 
     /// Runs a job to its end; with `crash`, each step in an instance of its own.
-    pub fn run(&self, input: &Value, crash: bool) -> Ran {
+    pub(crate) fn run(&self, input: &Value, crash: bool) -> Ran {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

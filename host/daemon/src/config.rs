@@ -5,7 +5,7 @@
 
 use figment::{
     Figment,
-    providers::{Env, Format, Serialized, Toml},
+    providers::{Env, Format, Toml},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -61,7 +61,7 @@ pub struct Redis {
     pub url: Option<String>,
     /// First part of every key. Default `wm`.
     pub prefix: String,
-    /// Slices of all keys, 1 to 1,024. May grow, never shrink while jobs are kept. Default 1.
+    /// Slices of all keys, 1 to 1,024. Fixed by the first host that uses the store. Default 1.
     pub partitions: u16,
 }
 
@@ -270,14 +270,33 @@ fn root() -> String {
     "/".into()
 }
 
-/// When a checkpoint is committed; always on pause, drain, sleep, wait and end besides.
+/// When a checkpoint is committed; always on pause, drain, sleep, wait and end besides. One key of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "snake_case", try_from = "CheckpointKeys")]
 pub enum Checkpoint {
     /// After so many steps; 1 is every step.
     EverySteps(u64),
     /// At least so many milliseconds apart.
     EveryMs(u64),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckpointKeys {
+    every_steps: Option<u64>,
+    every_ms: Option<u64>,
+}
+
+impl TryFrom<CheckpointKeys> for Checkpoint {
+    type Error = &'static str;
+
+    fn try_from(keys: CheckpointKeys) -> Result<Self, Self::Error> {
+        match keys {
+            CheckpointKeys { every_steps: Some(steps), every_ms: None } => Ok(Self::EverySteps(steps)),
+            CheckpointKeys { every_steps: None, every_ms: Some(ms) } => Ok(Self::EveryMs(ms)),
+            _ => Err("checkpoint takes one key, every_steps or every_ms"),
+        }
+    }
 }
 
 impl Default for Checkpoint {
@@ -333,7 +352,7 @@ impl Config {
     /// # Errors
     /// The file cannot be read, a key is unknown, or a value is out of its bounds; the message names the key.
     pub fn load(file: Option<&Path>, flags: Flags) -> anyhow::Result<Self> {
-        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        let mut figment = Figment::new();
         if let Some(file) = file {
             anyhow::ensure!(file.is_file(), "there is no configuration file {}", file.display());
             figment = figment.merge(Toml::file_exact(file));
@@ -460,6 +479,16 @@ mod tests {
         let policy = config.policy("x");
         assert_eq!((policy.memory_bytes, policy.step_limit_ms), (1000, 5));
         assert_eq!(config.policy("y").step_limit_ms, 60_000);
+    }
+
+    #[test]
+    fn the_cadence_of_checkpoints_is_one_of_two() {
+        let steps = load("[defaults]\ncheckpoint = { every_steps = 3 }\n").unwrap();
+        assert_eq!(steps.policy("x").checkpoint, Checkpoint::EverySteps(3));
+        let own = load("[plugins.x]\ncheckpoint = { every_ms = 5 }\n").unwrap();
+        assert_eq!(own.policy("x").checkpoint, Checkpoint::EveryMs(5));
+        let both = load("[defaults]\ncheckpoint = { every_steps = 3, every_ms = 5 }\n").unwrap_err();
+        assert!(both.to_string().contains("one key"), "{both}");
     }
 
     #[test]

@@ -109,6 +109,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 id: job.id,
                 token: request.token.clone(),
                 step: 1,
+                base_step: 0,
                 spec: Arc::new(job.spec),
                 record,
                 then: Then::Succeeded { result: "{\"n\":1}".into() },

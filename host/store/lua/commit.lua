@@ -2,14 +2,16 @@
 -- Writes what workers did with claimed jobs: each commit wholly or not at all.
 --
 -- KEYS[1]  head of the partition's keys
--- ARGV     checkpoints kept per job, how long they are kept (ms), then for each commit 18 values and its lists:
+-- ARGV     checkpoints kept per job, how long they are kept (ms), then for each commit 19 values and its lists:
 --            id, token, number of the last step, type, queue, priority, letter of the state to go to (r: goes on),
 --            packed record, when it is due (ms) or '', result or '', selector to go back to or '' (its type),
 --            packed checkpoint or '', unique key or '', parent or '', why it failed, signal awaited or '',
---            number of output records, number of children, the records, and six values per child (create.lua)
+--            number of output records, number of children, number of the committed step that it goes on from, the
+--            records, and six values per child (create.lua)
 --
--- Answers  per commit: 'D' + letter of the state the job is in now, 'A' written before, 'L' claim lost
--- Events   the state of every job written and of every child; wake if a line grew
+-- Answers  per commit: 'D' + letter of the state the job is in now, 'A' written before, 'L' claim lost, or the
+--          server lost the commit that this one goes on from: then the job goes back to its queue
+-- Events   the state of every job written and of every child; wake if a line grew or a job is due before all others
 local keep, ttl_ms = tonumber(ARGV[1]), ARGV[2]
 local ids, starts, total = {}, {}, 0
 do
@@ -17,7 +19,7 @@ do
   while at <= last do
     total = total + 1
     ids[total], starts[total] = ARGV[at], at
-    at = at + 18 + ARGV[at + 16] + 6 * ARGV[at + 17]
+    at = at + 19 + ARGV[at + 16] + 6 * ARGV[at + 17]
   end
 end
 local claims = read_many('HMGET', key('claims'), ids)
@@ -30,7 +32,7 @@ local claimed, left_by = {}, {}
 local lists = {}
 
 -- Why a commit is refused; nil if it is not.
-local function refusal(number, id, token, goes_on, step)
+local function refusal(number, id, token, goes_on, step, base)
   local claim = claimed[id] or claims[number]
   if left_by[id] then return left_by[id] == token and 'A' or 'L' end
   if not claim or claim_token(claim) ~= token then
@@ -38,7 +40,19 @@ local function refusal(number, id, token, goes_on, step)
     local record = stored and cmsgpack.unpack(string.sub(stored, 2))
     return record and record.claim == token and 'A' or 'L'
   end
-  if goes_on and tonumber(string.match(claim, ':(%-?%d+):')) >= step then return 'A' end
+  local committed = tonumber(string.match(claim, ':(%-?%d+):'))
+  if goes_on and committed >= step then return 'A' end
+  if committed < base then
+    if committed < 0 then
+      local _, record = state_of(id)
+      committed = record.step or 0
+    end
+    if committed < base then
+      take_back(id, claim, false, 0)
+      left_by[id] = ''
+      return 'L'
+    end
+  end
   return nil, claim
 end
 
@@ -57,7 +71,7 @@ for number = 1, total do
   local at, id = starts[number], ids[number]
   local token, type, letter = ARGV[at + 1], ARGV[at + 3], ARGV[at + 6]
   local goes_on, ends = letter == 'r', letter == 'S' or letter == 'F'
-  local refused, claim = refusal(number, id, token, goes_on, tonumber(ARGV[at + 2]))
+  local refused, claim = refusal(number, id, token, goes_on, tonumber(ARGV[at + 2]), tonumber(ARGV[at + 18]))
   if refused then
     answers[number] = refused
   else
@@ -101,7 +115,7 @@ for number = 1, total do
         end
         index[#index + 1] = 0
         index[#index + 1] = id
-        if ARGV[at + 8] ~= '' and letter ~= 'p' then redis.call('ZADD', key('due'), ARGV[at + 8], id) end
+        if ARGV[at + 8] ~= '' and letter ~= 'p' then due_at(id, tonumber(ARGV[at + 8])) end
         if letter == 'w' then waits[#waits + 1] = { number, id, ARGV[at + 15] } end
       end
     end
@@ -112,14 +126,20 @@ for number = 1, total do
     if ARGV[at + 11] ~= '' then
       redis.call('LPUSH', key('cp:' .. id), ARGV[at + 11])
       redis.call('LTRIM', key('cp:' .. id), 0, keep - 1)
-      redis.call('PEXPIRE', key('cp:' .. id), ttl_ms)
+      -- What the job is asleep for does not count; while it waits it keeps its place.
+      if letter == 'w' and ARGV[at + 8] == '' then
+        redis.call('PERSIST', key('cp:' .. id))
+      else
+        local due = ARGV[at + 8] ~= '' and letter ~= 'p' and tonumber(ARGV[at + 8]) or NOW
+        redis.call('PEXPIRE', key('cp:' .. id), string.format('%.0f', ttl_ms + math.max(0, due - NOW)))
+      end
     end
     if outputs > 0 then
       local records = {}
-      for index = 1, outputs do records[index] = ARGV[at + 17 + index] end
+      for index = 1, outputs do records[index] = ARGV[at + 18 + index] end
       write_many('RPUSH', key('out:' .. id), records)
     end
-    for child = 1, children do spawn(id, at + 18 + outputs + 6 * (child - 1)) end
+    for child = 1, children do spawn(id, at + 19 + outputs + 6 * (child - 1)) end
     if ends then
       if ARGV[at + 12] ~= '' then release_unique(ARGV[at + 12], id) end
       if ARGV[at + 13] ~= '' then

@@ -6,7 +6,7 @@
 --          which workers listen
 --
 -- Answers  'D' + letter: the job is in this state now; 'P': it runs and pauses at the end of its step;
---          'R' + letter: refused in this state, or its unique key is another job's by now; 'N': no such
+--          'R' + letter: refused in this state; 'U': its unique key is another job's by now; 'N': no such
 --          checkpoint; 'M': no such job
 -- Events   the new state; wake; "worker verb id" on the channel where a worker holds the job
 local id, verb, from, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -57,7 +57,7 @@ if verb == 'restart' then
   if from ~= '' and not chosen then return 'N' end
   if spec.u then
     local holder = redis.call('HGET', key('uniq'), spec.u)
-    if holder and holder ~= id then return 'R' .. letter end
+    if holder and holder ~= id then return 'U' .. holder end
     redis.call('HSET', key('uniq'), spec.u, id)
   end
   local again, outputs, kept, ttl_ms = { run = (record.run or 1) + 1 }, 0, {}, redis.call('PTTL', key('cp:' .. id))

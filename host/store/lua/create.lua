@@ -8,7 +8,7 @@
 --
 -- Answers  the time in ms, then per job: '' created and queued, 's' created and scheduled,
 --          'E' + state letter + id of the job that is there already (same id, unique or idempotency key)
--- Events   the state of every job created; wake if a line grew
+-- Events   the state of every job created; wake if a line grew, or a job is due before all others
 local total = #ARGV / 6
 local answers = { string.format('%.0f', NOW) }
 local ids = {}

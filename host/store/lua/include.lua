@@ -36,6 +36,8 @@ end
 
 -- What a script gathers to write at its end, many at a time.
 local added, removed, counts, depths, pushed, fronts, events = {}, {}, {}, {}, {}, {}, {}
+-- The earliest time (ms) that this call noted in `due`.
+local due_first
 
 local function gather(map, name, value)
   local list = map[name]
@@ -95,6 +97,12 @@ end
 
 local function event(id, letter) events[#events + 1] = id .. ':' .. letter end
 
+-- Notes when a parked job is due.
+local function due_at(id, due)
+  redis.call('ZADD', key('due'), string.format('%.0f', due), id)
+  if not due_first or due < due_first then due_first = due end
+end
+
 local function split_line(name)
   return string.match(name, '^([^|]*)|([^|]*)|(%d)$')
 end
@@ -131,10 +139,16 @@ local function flush()
       woken = true
     end
   end
+  -- A worker that waits for the time known before would be late.
+  if due_first and not woken then
+    local first = redis.call('ZRANGE', key('due'), 0, 0, 'WITHSCORES')
+    woken = first[2] and tonumber(first[2]) >= due_first
+  end
   if woken then redis.call('PUBLISH', key('wake'), '') end
   if #events > 0 then redis.call('PUBLISH', key('ev'), table.concat(events, ' ')) end
   -- A script may go on after this.
   added, removed, counts, depths, pushed, fronts, events = {}, {}, {}, {}, {}, {}, {}
+  due_first = nil
 end
 
 local function spec_of(id)
@@ -235,7 +249,7 @@ local function due_of(extra)
 end
 
 local function park(id, type, due)
-  redis.call('ZADD', key('due'), string.format('%.0f', due), id)
+  due_at(id, due)
   put_state(id, 's', { run = 1, not_before_ms = due })
   count(type, 's', 1)
   index_add('s', type, id)

@@ -85,6 +85,8 @@ pub enum ControlAnswer {
     Refused(State),
     /// Restart from a step whose checkpoint is not kept.
     NoCheckpoint,
+    /// Another job has the job's unique key by now.
+    KeyTaken(JobId),
     /// No such job.
     Missing,
 }
@@ -317,6 +319,9 @@ impl Store {
         };
         call.arg(self.control_channel());
         let answer: String = call.run().await?;
+        if let Some(holder) = answer.strip_prefix('U') {
+            return Ok(ControlAnswer::KeyTaken(parse_id(holder.as_bytes())?));
+        }
         let mut letters = answer.chars();
         let kind = letters.next();
         let state = letters.next().map(pack::state).transpose()?;

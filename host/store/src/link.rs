@@ -30,7 +30,7 @@ const SENDS_MAX: u32 = 5;
 const PAUSE_MIN: Duration = Duration::from_millis(25);
 
 enum Kind {
-    Single(Client),
+    Single(Box<Client>),
     Sentinel(Box<Mutex<SentinelClient>>),
     Cluster(Box<ClusterClient>, Vec<Client>),
 }
@@ -146,7 +146,7 @@ impl Link {
     /// A client of one server: of a Cluster the first that answers.
     async fn client(&self) -> Result<Client, RedisError> {
         match &self.kind {
-            Kind::Single(client) => Ok(client.clone()),
+            Kind::Single(client) => Ok(client.as_ref().clone()),
             Kind::Sentinel(client) => client.lock().await.async_get_client().await,
             Kind::Cluster(_, nodes) => {
                 let mut last = RedisError::from((ErrorKind::ClusterConnectionNotFound, "no server is named"));
@@ -214,7 +214,7 @@ impl Kind {
             "rediss-sentinel" => (true, true),
             "redis-cluster" => (false, false),
             "rediss-cluster" => (true, false),
-            _ => return Ok(Self::Single(open(url).map_err(wrong)?)),
+            _ => return Ok(Self::Single(Box::new(open(url).map_err(wrong)?))),
         };
         let plain = if secure { "rediss" } else { "redis" };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));

@@ -87,6 +87,8 @@ pub struct Commit {
     pub token: String,
     /// Number of the last step done, which tells a repeated commit.
     pub step: u64,
+    /// Number of the committed step that this one goes on from, which tells a server that lost it.
+    pub base_step: u64,
     /// What was asked for.
     pub spec: Arc<Spec>,
     /// The record from now on.
@@ -310,6 +312,49 @@ impl Store {
         }
     }
 
+    /// The jobs that the store believes this worker to hold, each with the token of its claim. Looks at every
+    /// claim of the partition.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn held(&self, partition: u16, worker: &str) -> Result<Vec<(JobId, String)>, Error> {
+        let mut held = Vec::new();
+        let mut cursor = 0_u64;
+        loop {
+            let mut command = redis::cmd("HSCAN");
+            command.arg(format!("{}claims", self.head(partition))).arg(cursor).arg("COUNT").arg(500);
+            let (next, page): (u64, Vec<(String, String)>) = self.inner.link.any(&command).await?;
+            // "<token>:<step>:<worker>:<claimed at>"
+            held.extend(page.iter().filter_map(|(id, claim)| {
+                let (token, rest) = claim.split_once(':')?;
+                let (_, rest) = rest.split_once(':')?;
+                let (owner, _) = rest.rsplit_once(':')?;
+                (owner == worker).then_some((JobId::parse(id).ok()?, token.to_owned()))
+            }));
+            if next == 0 {
+                return Ok(held);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Puts claimed jobs, named with the tokens of their claims, back to the front of their lines: their worker
+    /// does not hold them. Returns how many.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn give_back(&self, partition: u16, jobs: &[(JobId, String)]) -> Result<u64, Error> {
+        let mut taken = 0;
+        for piece in jobs.chunks(COMMITS_MAX) {
+            let mut call = self.call(&self.inner.scripts.give_back, partition);
+            for (id, token) in piece {
+                call.arg(id.as_str()).arg(token);
+            }
+            taken += call.run::<u64>().await?;
+        }
+        Ok(taken)
+    }
+
     /// What a fresh instance needs to go on.
     ///
     /// # Errors
@@ -408,7 +453,10 @@ impl Store {
                 Then::AwaitSignal { name, .. } => call.arg(name),
                 _ => call.arg(""),
             };
-            call.arg(commit.outputs.len()).arg(commit.children.len()).arg(&commit.outputs);
+            call.arg(commit.outputs.len())
+                .arg(commit.children.len())
+                .arg(commit.base_step)
+                .arg(&commit.outputs);
             for child in &commit.children {
                 jobs::new_job(&mut call, child)?;
             }

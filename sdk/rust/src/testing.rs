@@ -281,7 +281,7 @@ impl Harness {
                 if self.crash == Crash::Never {
                     alive = Some(job);
                 } else {
-                    let again = encode(&restore::<J>(&state, &mut context())?)?;
+                    let again = encode(&restore::<J>(&state, &mut Context { host: Host::default() })?)?;
                     assert!(
                         again == state,
                         "the checkpoint of step {} changes when it is restored",

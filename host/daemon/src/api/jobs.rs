@@ -269,8 +269,9 @@ pub(super) async fn show(
     responses((status = 204, description = "It is gone.")),
 )]
 pub(super) async fn delete(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
+    let correlation_id = service.view(&id).await?.spec.correlation_id;
     if service.store.delete(&id).await? {
-        tracing::info!(job_id = %id, "job deleted");
+        tracing::info!(job_id = %id, correlation_id, "job deleted");
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
         Err(Problem::unknown_job(id))
@@ -286,8 +287,9 @@ async fn control(
     let answer = service.store.control(&id, control, from).await?;
     match answer {
         ControlAnswer::Done(_) | ControlAnswer::Pending => {
-            tracing::info!(job_id = %id, control = control.name(), "control accepted");
             let view = service.view(&id).await?;
+            let correlation_id = view.spec.correlation_id.as_deref();
+            tracing::info!(job_id = %id, correlation_id, control = control.name(), "control accepted");
             Ok(reply(StatusCode::ACCEPTED, &Job::new(&view, Include::ALL)))
         }
         ControlAnswer::Refused(state) => Err(Problem::new(
@@ -301,6 +303,10 @@ async fn control(
                 "The job keeps no checkpoint of step {}; GET /api/v1/jobs/{id}/checkpoints lists those it keeps.",
                 from.unwrap_or(0)
             ),
+        )),
+        ControlAnswer::KeyTaken(holder) => Err(Problem::new(
+            Code::WrongState,
+            format!("Job {holder} has this job's unique key by now: wait for its end, or cancel it."),
         )),
         ControlAnswer::Missing => Err(Problem::unknown_job(id)),
     }

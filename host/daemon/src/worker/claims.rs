@@ -51,6 +51,8 @@ pub(super) fn executor(shared: &Arc<Shared>, index: u32) -> std::io::Result<mpsc
                     tokio::task::spawn_local(run::job(shared.clone(), claim.clone(), job, running, place));
                 }
             }
+            // Nothing more is claimed. Each job holds a place until it has ended its step and left.
+            let _ = places.acquire_many(slots as u32).await;
         });
     })?;
     Ok(sender)

@@ -63,7 +63,8 @@ async fn write(shared: &Shared, partition: u16, items: Vec<Item>) {
         match &answer {
             CommitAnswer::Lost => {
                 shared.metrics.lost.inc();
-                tracing::warn!(job_id = %commit.id, "the claim was lost: another worker has the job");
+                let correlation_id = commit.spec.correlation_id.as_deref();
+                tracing::warn!(job_id = %commit.id, correlation_id, "the claim was lost: another worker has the job");
             }
             CommitAnswer::Done(state) if *state != State::Running => {
                 let labels = [commit.spec.job_type.as_str(), state.name()];

@@ -4,8 +4,12 @@ use super::{
     protocol::Report,
     shared::{Shared, Wish},
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+use waymark_job::JobId;
 use waymark_store::Message;
+
+/// How often the claims in the store are compared with the jobs that are here.
+const RECONCILE: Duration = Duration::from_secs(10);
 
 /// Registers every partition; waits until the store answers.
 pub(super) async fn register(shared: &Shared) {
@@ -58,6 +62,38 @@ pub(super) async fn serve(shared: Arc<Shared>) {
                 shared.wake.notify_one();
             }
         }
+    }
+}
+
+/// Finds jobs that the store believes to be here and are not, and puts them back: a store that lost its last writes,
+/// such as after a failover, shows jobs as running that this worker has long finished. What is missing in two looks
+/// in a row is no claim that is only just arriving.
+pub(super) async fn reconcile(shared: Arc<Shared>) {
+    let mut suspects: HashSet<(JobId, String)> = HashSet::new();
+    loop {
+        tokio::time::sleep(RECONCILE).await;
+        let worker = shared.worker();
+        let mut missing = HashSet::new();
+        for partition in 0..shared.store.partitions() {
+            let held = match shared.store.held(partition, &worker).await {
+                Ok(held) => held,
+                Err(error) => {
+                    tracing::warn!(%error, "claims could not be compared with the store");
+                    continue;
+                }
+            };
+            let (again, new): (Vec<_>, Vec<_>) =
+                held.into_iter().filter(|(id, _)| !shared.holds(id)).partition(|one| suspects.contains(one));
+            missing.extend(new);
+            if again.is_empty() {
+                continue;
+            }
+            match shared.store.give_back(partition, &again).await {
+                Ok(jobs) => tracing::warn!(jobs, "the store had lost writes: jobs went back to their queues"),
+                Err(error) => tracing::warn!(%error, "jobs that are not here could not be given back yet"),
+            }
+        }
+        suspects = missing;
     }
 }
 

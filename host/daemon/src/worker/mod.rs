@@ -28,8 +28,9 @@ use std::{
 };
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
 };
+use waymark_job::JobId;
 use waymark_sandbox as sandbox;
 use waymark_store::Store;
 
@@ -37,6 +38,8 @@ use waymark_store::Store;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often job logs are written.
 const LOGS_EVERY: Duration = Duration::from_millis(100);
+/// Log lines written in one call.
+const LOG_LINES_AT_ONCE: usize = 1_000;
 /// Log lines that may wait to be written; more are dropped, so that a flood costs no memory.
 const LOGS_WAITING_MAX: usize = 10_000;
 
@@ -92,6 +95,7 @@ async fn serve() -> anyhow::Result<()> {
     lease::register(&shared).await;
     tokio::spawn(lease::serve(shared.clone()));
     tokio::spawn(lease::listen(shared.clone()));
+    tokio::spawn(lease::reconcile(shared.clone()));
     tokio::spawn(claims::serve(shared.clone(), executors));
     tokio::spawn(report(shared.clone()));
     shared.report(Report::Ready { worker: shared.worker() });
@@ -141,13 +145,43 @@ async fn drain(shared: &Shared) {
     tracing::info!(worker = shared.worker(), "worker drained");
 }
 
-async fn write_logs(shared: Arc<Shared>, mut lines: mpsc::Receiver<(waymark_job::JobId, String)>) {
-    let mut batch = Vec::new();
-    while lines.recv_many(&mut batch, 1_000).await > 0 {
-        if let Err(error) = shared.store.append_logs(std::mem::take(&mut batch)).await {
+/// What goes to the writer of job logs.
+enum Log {
+    /// A line, JSON.
+    Line(JobId, String),
+    /// Everything before this shall be written now; answered when it is.
+    Flush(oneshot::Sender<()>),
+}
+
+async fn write_logs(shared: Arc<Shared>, mut entries: mpsc::Receiver<Log>) {
+    loop {
+        let mut lines = Vec::new();
+        let mut waiting = Vec::new();
+        let mut until = None;
+        while lines.len() < LOG_LINES_AT_ONCE && waiting.is_empty() {
+            let entry = match until {
+                None => entries.recv().await,
+                Some(until) => match tokio::time::timeout_at(until, entries.recv()).await {
+                    Ok(entry) => entry,
+                    Err(_) => break,
+                },
+            };
+            match entry {
+                Some(Log::Line(id, line)) => lines.push((id, line)),
+                Some(Log::Flush(answer)) => waiting.push(answer),
+                None => return,
+            }
+            until.get_or_insert_with(|| tokio::time::Instant::now() + LOGS_EVERY);
+        }
+        if !lines.is_empty()
+            && let Err(error) = shared.store.append_logs(lines).await
+        {
             tracing::warn!(%error, "log lines of jobs are lost");
         }
-        tokio::time::sleep(LOGS_EVERY).await;
+        for answer in waiting {
+            // Whoever waited too long has gone.
+            let _ = answer.send(());
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! committed: a failed attempt goes back to it, so that nothing of an uncommitted step remains.
 
 use super::{
+    Log,
     claims::Claim,
     commits::Item,
     protocol::Report,
@@ -11,13 +12,16 @@ use super::{
 };
 use crate::config::Checkpoint as Cadence;
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use waymark_job::{Failure, JobError, JobId, Progress, Record, Spec, State};
 use waymark_sandbox::{self as sandbox, Fault, Outcome};
-use waymark_store::{ClaimedJob, Commit, CommitAnswer, NewCheckpoint, NewJob, Then};
+use waymark_store::{ChildOutcome, ClaimedJob, Commit, CommitAnswer, NewCheckpoint, NewJob, Then};
 
 /// Buffered effects that are committed early, bytes: a longer buffer would be a longer script call.
 const EFFECTS_BYTES_MAX: u64 = 1 << 20;
@@ -27,6 +31,10 @@ const CADENCE_SHARE: u32 = 20;
 const CADENCE_MAX: Duration = Duration::from_secs(30);
 /// How long a job waits for memory of this host before it asks again.
 const BUSY_WAIT: Duration = Duration::from_millis(50);
+/// Longest wait for a job's log to be written before its end is.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+/// When a job comes back that the host had no memory for in the middle of a step.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// Why a job left this worker before its commit.
 enum Stop {
@@ -54,6 +62,8 @@ struct Job<'a> {
     /// How long the last checkpoint and its commit took.
     commit_cost: Duration,
     hard: Option<tokio::time::Instant>,
+    /// It wrote to its log.
+    spoke: Arc<AtomicBool>,
 }
 
 /// Runs a claimed job until it leaves this worker.
@@ -88,6 +98,7 @@ pub(super) async fn job(
         committed_at: began,
         commit_cost: Duration::ZERO,
         hard: None,
+        spoke: Arc::default(),
     };
     let mut version = None;
     let stop = job.run(&mut version).await;
@@ -108,7 +119,7 @@ impl Job<'_> {
             Wish::Release => return Err(Stop::Release(None)),
             Wish::Drop => return Err(Stop::Gone),
         }
-        let version = self.version()?;
+        let mut version = self.version()?;
         *loaded = Some(version.clone());
         let ran = Duration::from_millis(self.base.ran_ms);
         let limit = |own: Option<u64>, policy: Option<u64>| own.or(policy).map(Duration::from_millis);
@@ -116,7 +127,8 @@ impl Job<'_> {
             .map(|limit| self.began + limit.saturating_sub(ran));
         self.hard = limit(self.spec.hard_limit_ms, version.policy.hard_limit_ms)
             .map(|limit| tokio::time::Instant::from_std(self.began + limit.saturating_sub(ran)));
-        let mut instance = self.begin(&version, soft).await?;
+        let mut instance = self.begin(&mut version, soft).await?;
+        *loaded = Some(version.clone());
         let digest = version.plugin.digest();
         if self.base.digest.as_deref() != Some(digest) {
             self.base.digest = Some(digest.to_owned());
@@ -136,6 +148,8 @@ impl Job<'_> {
                         *current = *total;
                     }
                     let commit = self.prepare(&mut instance, record, Then::Succeeded { result }, None);
+                    drop(instance);
+                    self.flush_logs().await;
                     self.send_last(commit);
                     self.recovered(&version);
                     return Ok(());
@@ -184,19 +198,29 @@ impl Job<'_> {
         }
     }
 
-    /// The version to run: the one that the run began with, else the active one.
+    /// The version to run: the one that the run began with, else the active one. A job that failed, or that was
+    /// restarted, tries the active one first if that reads its state: the operator may have mended what it failed of.
     fn version(&self) -> Result<Arc<Version>, Stop> {
         let plugins = self.shared.plugins();
-        let own = if self.base.step > 0 {
-            self.base.digest.as_deref().and_then(|digest| plugins.digest(digest))
-        } else {
-            None
-        };
-        own.or_else(|| plugins.active(&self.spec.job_type)).ok_or(Stop::Release(None))
+        let active = plugins.active(&self.spec.job_type);
+        let own = self.own_version();
+        let wants_active = self.base.attempt > 0 || self.base.run > 1;
+        if wants_active { active.or(own) } else { own.or(active) }.ok_or(Stop::Release(None))
     }
 
-    /// A fresh instance, at the beginning or at the last checkpoint.
-    async fn begin(&mut self, version: &Version, soft: Option<Instant>) -> Result<sandbox::Instance, Stop> {
+    /// The version that wrote the job's checkpoint, if there is one and it is here.
+    fn own_version(&self) -> Option<Arc<Version>> {
+        let digest = self.base.digest.as_deref().filter(|_| self.base.step > 0)?;
+        self.shared.plugins().digest(digest)
+    }
+
+    /// A fresh instance, at the beginning or at the last checkpoint. Goes on with the job's own version where the
+    /// one tried first cannot read its checkpoint.
+    async fn begin(
+        &mut self,
+        version: &mut Arc<Version>,
+        soft: Option<Instant>,
+    ) -> Result<sandbox::Instance, Stop> {
         let fresh = self.base.step == 0 && self.base.children.is_empty();
         let resume = if fresh { None } else { Some(self.load().await?) };
         if self.base.step > 0 && resume.as_ref().is_none_or(|resume| resume.checkpoint.is_none()) {
@@ -215,14 +239,18 @@ impl Job<'_> {
                     };
                     let restored = self.bounded(version.plugin.restore(context, snapshot)).await;
                     match restored {
-                        // Another version than the job's own could not read its checkpoint: leave it to a host
-                        // that has the job's own.
+                        // Another version than the job's own could not read its checkpoint.
                         Err(Stop::Fault(fault))
                             if checkpoint.plugin_digest != version.plugin.digest()
                                 && !matches!(fault, Fault::Busy) =>
                         {
+                            if let Some(own) = self.own_version() {
+                                *version = own;
+                                continue;
+                            }
                             tracing::warn!(
                                 job_id = %self.id,
+                                correlation_id = self.spec.correlation_id.as_deref(),
                                 needs = checkpoint.plugin_digest,
                                 "the active version cannot read the job's checkpoint: it waits for its own version"
                             );
@@ -248,7 +276,10 @@ impl Job<'_> {
         loop {
             match self.shared.store.load(&self.id, &self.base).await {
                 Ok(resume) => return Ok(resume),
-                Err(error) => tracing::warn!(job_id = %self.id, %error, "the checkpoint cannot be read yet"),
+                Err(error) => {
+                    let correlation_id = self.spec.correlation_id.as_deref();
+                    tracing::warn!(job_id = %self.id, correlation_id, %error, "the checkpoint cannot be read yet");
+                }
             }
             if self.running.wish() == Wish::Drop {
                 return Err(Stop::Gone);
@@ -260,8 +291,11 @@ impl Job<'_> {
     fn context(&self, resume: Option<&waymark_store::Resume>, soft: Option<Instant>) -> sandbox::JobContext {
         let (id, run) = (self.id, self.base.run);
         let at_ms = self.base.committed_ms.unwrap_or_else(|| id.created_ms());
-        let logs = self.shared.logs.clone();
+        let (logs, spoke) = (self.shared.logs.clone(), self.spoke.clone());
+        // The contract: none is told before all have ended.
         let children = resume.map(|resume| resume.children.as_slice()).unwrap_or_default();
+        let all_ended = children.iter().all(|(_, outcome)| *outcome != ChildOutcome::Pending);
+        let children = if all_ended { children } else { &[] };
         sandbox::JobContext {
             job_id: id.to_string(),
             correlation_id: self.spec.correlation_id.clone().unwrap_or_default(),
@@ -274,7 +308,10 @@ impl Job<'_> {
             signals: resume.map(|resume| resume.signals.iter().cloned().collect()).unwrap_or_default(),
             yield_flag: self.running.yields.clone(),
             // A full channel drops the line: logs never hold up a job.
-            logs: Box::new(move |line| drop(logs.try_send((id, line.to_json())))),
+            logs: Box::new(move |line| {
+                spoke.store(true, Relaxed);
+                drop(logs.try_send(Log::Line(id, line.to_json())));
+            }),
             child_id: Box::new(move |step, index| JobId::child(&id, run, step, index, at_ms).to_string()),
         }
     }
@@ -364,6 +401,7 @@ impl Job<'_> {
             id: self.id,
             token: self.claim.token.clone(),
             step: record.step,
+            base_step: self.base.step,
             spec: self.spec.clone(),
             record,
             then,
@@ -381,6 +419,20 @@ impl Job<'_> {
     fn send_last(&self, commit: Commit) {
         // The receiver lives as long as the process.
         let _ = self.shared.commits.send(self.item(commit, None));
+    }
+
+    /// Whoever sees the end of a job sees its whole log. Logs never hold up a job for longer than a moment.
+    async fn flush_logs(&self) {
+        if self.spoke.load(Relaxed) {
+            let (answer, written) = oneshot::channel();
+            let flush = async {
+                if self.shared.logs.send(Log::Flush(answer)).await.is_ok() {
+                    // No answer means that the writer is gone, and the process with it.
+                    let _ = written.await;
+                }
+            };
+            let _ = tokio::time::timeout(FLUSH_MAX, flush).await;
+        }
     }
 
     /// Writes a checkpoint and what was buffered. Returns the record that now holds; leaves with [`Stop::Gone`]
@@ -437,8 +489,13 @@ impl Job<'_> {
             }
             Stop::Paused => Then::Paused,
             Stop::Release(pin) => Then::Release { pin },
+            // It waits for memory, which costs no attempt.
+            Stop::Fault(Fault::Busy) => Then::Retry { delay_ms: BUSY_RETRY.as_millis() as u64 },
             Stop::Expired => return self.start_over().await,
-            Stop::Fault(fault) => return self.fail(fault, version),
+            Stop::Fault(fault) => {
+                self.flush_logs().await;
+                return self.fail(fault, version);
+            }
         };
         let commit = self.commit_of(self.base.clone(), then, None, Vec::new(), Vec::new());
         self.send_last(commit);
@@ -487,7 +544,7 @@ impl Job<'_> {
             "message": "the checkpoint expired: the job restarts from the beginning", "fields": {},
         });
         // A full channel drops the line: logs never hold up a job.
-        drop(self.shared.logs.try_send((self.id, line.to_string())));
+        drop(self.shared.logs.try_send(Log::Line(self.id, line.to_string())));
         let (reply, answer) = oneshot::channel();
         let commit = self.commit_of(self.base.clone(), Then::Paused, None, Vec::new(), Vec::new());
         let _ = self.shared.commits.send(self.item(commit, Some(reply)));

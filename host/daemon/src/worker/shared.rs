@@ -1,6 +1,6 @@
 //! What all parts of a worker know.
 
-use super::{commits::Item, protocol::Report};
+use super::{Log, commits::Item, protocol::Report};
 use crate::{
     config::{Config, TypePolicy},
     directory::{self, Load},
@@ -130,6 +130,7 @@ impl Plugins {
         plugins
     }
 
+    /// The version that new jobs of the type begin with.
     pub(super) fn active(&self, job_type: &str) -> Option<Arc<Version>> {
         self.active.get(job_type).cloned()
     }
@@ -146,7 +147,7 @@ pub(super) struct Shared {
     pub(super) engine: sandbox::Engine,
     pub(super) metrics: WorkerMetrics,
     pub(super) commits: mpsc::UnboundedSender<Item>,
-    pub(super) logs: mpsc::Sender<(JobId, String)>,
+    pub(super) logs: mpsc::Sender<Log>,
     /// There may be something to claim.
     pub(super) wake: Notify,
     /// A slot may be free.
@@ -175,7 +176,7 @@ impl Shared {
         name: String,
         metrics: WorkerMetrics,
         commits: mpsc::UnboundedSender<Item>,
-        logs: mpsc::Sender<(JobId, String)>,
+        logs: mpsc::Sender<Log>,
         reports: mpsc::UnboundedSender<Report>,
     ) -> anyhow::Result<Self> {
         let mut random = [0; 6];
@@ -319,6 +320,11 @@ impl Shared {
 
     pub(super) fn claimed_ms_ago(&self) -> u64 {
         (self.started.elapsed().as_millis() as u64).saturating_sub(self.claimed_at_ms.load(Relaxed))
+    }
+
+    /// Does this process know the job, be it that its last commit is still under way?
+    pub(super) fn holds(&self, id: &JobId) -> bool {
+        self.running().contains_key(id)
     }
 
     /// Drops every job that is held now.

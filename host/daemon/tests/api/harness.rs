@@ -197,6 +197,7 @@ impl Host {
             id: claim.job.id,
             token: claim.token.clone(),
             step: claim.record.step,
+            base_step: claim.record.step - 1,
             spec: Arc::new(claim.job.spec.clone()),
             record: claim.record.clone(),
             then,

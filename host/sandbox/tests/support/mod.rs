@@ -16,12 +16,12 @@ use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, UnresolvedPackageGroup};
 
 /// A core module that carries the world of `wit/`. Each pair replaces the part of that name in `guest.wat`.
-pub fn guest(parts: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn guest(parts: &[(&str, &str)]) -> Vec<u8> {
     guest_importing(parts, &[])
 }
 
 /// The same with more imports in its world than every plugin has; `support/wasi` says which there are.
-pub fn guest_importing(parts: &[(&str, &str)], imports: &[&str]) -> Vec<u8> {
+pub(crate) fn guest_importing(parts: &[(&str, &str)], imports: &[&str]) -> Vec<u8> {
     let mut text = include_str!("guest.wat").to_owned();
     for (part, body) in parts {
         let begin = format!(";;@{part}\n");
@@ -47,60 +47,60 @@ pub fn guest_importing(parts: &[(&str, &str)], imports: &[&str]) -> Vec<u8> {
 }
 
 /// An engine, a cache, and a place for files.
-pub struct Bench {
-    pub engine: Engine,
-    pub directory: TempDir,
+pub(crate) struct Bench {
+    pub(crate) engine: Engine,
+    pub(crate) directory: TempDir,
 }
 
-pub const BUDGET_BYTES: u64 = 512 << 20;
+pub(crate) const BUDGET_BYTES: u64 = 512 << 20;
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(&EngineOptions { memory_budget_bytes: BUDGET_BYTES, instances_max: 8, pooling: true })
     }
 
-    pub fn with(options: &EngineOptions) -> Self {
+    pub(crate) fn with(options: &EngineOptions) -> Self {
         Self {
             engine: Engine::new(options).expect("an engine"),
             directory: TempDir::new().expect("a directory"),
         }
     }
 
-    pub fn cache(&self) -> PathBuf {
+    pub(crate) fn cache(&self) -> PathBuf {
         self.directory.path().join("cache")
     }
 
-    pub fn file(&self, bytes: &[u8]) -> PathBuf {
+    pub(crate) fn file(&self, bytes: &[u8]) -> PathBuf {
         let path = self.directory.path().join("plugin.wasm");
         std::fs::write(&path, bytes).expect("a file");
         path
     }
 
-    pub fn compile(&self, bytes: &[u8]) -> Result<String, LoadError> {
+    pub(crate) fn compile(&self, bytes: &[u8]) -> Result<String, LoadError> {
         compile_file(&self.engine, &self.file(bytes), &self.cache()).map(|compiled| compiled.digest)
     }
 
-    pub fn plugin(&self, parts: &[(&str, &str)], limits: Limits) -> Plugin {
+    pub(crate) fn plugin(&self, parts: &[(&str, &str)], limits: Limits) -> Plugin {
         self.granted(parts, limits, Vec::new())
     }
 
-    pub fn granted(&self, parts: &[(&str, &str)], limits: Limits, files: Vec<FileGrant>) -> Plugin {
+    pub(crate) fn granted(&self, parts: &[(&str, &str)], limits: Limits, files: Vec<FileGrant>) -> Plugin {
         let digest = self.compile(&guest(parts)).expect("the guest compiles");
         self.engine.load(&self.cache(), &digest, limits, Grants { files }).expect("the guest loads")
     }
 }
 
 /// Limits for tests that wait for them.
-pub fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits { memory_bytes: 16 << 20, step_hard_ms: Some(300), ..Limits::default() }
 }
 
-pub fn context() -> JobContext {
+pub(crate) fn context() -> JobContext {
     logged().0
 }
 
 /// The context of a job, and its lines.
-pub fn logged() -> (JobContext, Arc<Mutex<Vec<LogLine>>>) {
+pub(crate) fn logged() -> (JobContext, Arc<Mutex<Vec<LogLine>>>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let sink = lines.clone();
     let context = JobContext {
@@ -121,12 +121,12 @@ pub fn logged() -> (JobContext, Arc<Mutex<Vec<LogLine>>>) {
 }
 
 /// A job at its beginning.
-pub async fn begin(plugin: &Plugin) -> Result<Instance, Fault> {
+pub(crate) async fn begin(plugin: &Plugin) -> Result<Instance, Fault> {
     plugin.start(context(), "{}").await
 }
 
 /// The code of a fault that is the guest's.
-pub fn kind(fault: &Fault) -> &'static str {
+pub(crate) fn kind(fault: &Fault) -> &'static str {
     match fault {
         Fault::Trap { kind, .. } => kind,
         other => panic!("not a trap: {other:?}"),
@@ -134,7 +134,7 @@ pub fn kind(fault: &Fault) -> &'static str {
 }
 
 /// Memory of this process that is in use, bytes.
-pub fn resident_bytes() -> u64 {
+pub(crate) fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
     let pages: u64 = statm.split(' ').nth(1).expect("resident").parse().expect("a number");
     pages * 4096

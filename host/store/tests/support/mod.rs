@@ -19,13 +19,13 @@ use waymark_store::{
 };
 
 /// A server of its own on a free port of the loopback, ended by its process id.
-pub struct Redis {
+pub(crate) struct Redis {
     child: Child,
-    pub port: u16,
+    pub(crate) port: u16,
     directory: tempfile::TempDir,
 }
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     // A Cluster's server also takes the port 10,000 above its own.
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -36,11 +36,11 @@ pub fn free_port() -> u16 {
 }
 
 impl Redis {
-    pub fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::start_at(free_port(), arguments)
     }
 
-    pub fn start_at(port: u16, arguments: &[&str]) -> Self {
+    pub(crate) fn start_at(port: u16, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
@@ -56,16 +56,16 @@ impl Redis {
     }
 
     /// A file in the server's own directory.
-    pub fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// A connection, as soon as the server answers.
-    pub fn connection(&self) -> Connection {
+    pub(crate) fn connection(&self) -> Connection {
         let client = redis::Client::open(self.url()).unwrap();
         let began = Instant::now();
         loop {
@@ -79,7 +79,7 @@ impl Redis {
         }
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -92,20 +92,20 @@ impl Drop for Redis {
 }
 
 /// A server and a store on it, with one registered worker.
-pub struct World {
-    pub redis: Redis,
-    pub store: Store,
+pub(crate) struct World {
+    pub(crate) redis: Redis,
+    pub(crate) store: Store,
 }
 
-pub const LEASE_MS: u64 = 60_000;
-pub const TYPE: &str = "count";
+pub(crate) const LEASE_MS: u64 = 60_000;
+pub(crate) const TYPE: &str = "count";
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
         let redis = Redis::start(&[]);
         let mut options = Options::at(&redis.url());
         change(&mut options);
@@ -116,43 +116,43 @@ impl World {
         Self { redis, store }
     }
 
-    pub async fn create(&self, job: NewJob) -> JobId {
+    pub(crate) async fn create(&self, job: NewJob) -> JobId {
         self.store.create(vec![job]).await.unwrap()[0].id
     }
 
-    pub async fn queue(&self, number: usize) -> Vec<JobId> {
+    pub(crate) async fn queue(&self, number: usize) -> Vec<JobId> {
         let jobs = (0..number).map(|_| job(TYPE)).collect();
         self.store.create(jobs).await.unwrap().into_iter().map(|created| created.id).collect()
     }
 
-    pub async fn claim(&self, limit: usize) -> Vec<Held> {
+    pub(crate) async fn claim(&self, limit: usize) -> Vec<Held> {
         self.claim_as("w1", limit).await
     }
 
-    pub async fn claim_as(&self, worker: &str, limit: usize) -> Vec<Held> {
+    pub(crate) async fn claim_as(&self, worker: &str, limit: usize) -> Vec<Held> {
         let request = request(worker, &[TYPE], limit);
         let claimed = self.store.claim(0, &request).await.unwrap();
         held(claimed, &request)
     }
 
     /// A new job, claimed.
-    pub async fn running(&self) -> Held {
+    pub(crate) async fn running(&self) -> Held {
         let id = self.queue(1).await[0];
         let held = self.claim(1).await.pop().unwrap();
         assert_eq!(held.id, id);
         held
     }
 
-    pub async fn commit(&self, commit: Commit) -> CommitAnswer {
+    pub(crate) async fn commit(&self, commit: Commit) -> CommitAnswer {
         self.store.commit(commit.id.partition(), &mut [commit]).await.unwrap().pop().unwrap()
     }
 
-    pub async fn state(&self, id: &JobId) -> State {
+    pub(crate) async fn state(&self, id: &JobId) -> State {
         self.store.get(id).await.unwrap().unwrap().state
     }
 
     /// A new job in the state asked for.
-    pub async fn job_in(&self, state: State) -> JobId {
+    pub(crate) async fn job_in(&self, state: State) -> JobId {
         if state == State::Scheduled {
             return self.create(NewJob { delay_ms: Some(3_600_000), ..job(TYPE) }).await;
         }
@@ -178,7 +178,7 @@ impl World {
     }
 
     /// Everything stored, except what moves by itself.
-    pub fn dump(&self) -> BTreeMap<String, String> {
+    pub(crate) fn dump(&self) -> BTreeMap<String, String> {
         let mut connection = self.redis.connection();
         let keys: Vec<String> = connection.keys("*").unwrap();
         keys.into_iter()
@@ -191,22 +191,22 @@ impl World {
     }
 
     /// Every job stands in exactly the indexes it must, and all counts agree.
-    pub fn check_ledger(&self) {
+    pub(crate) fn check_ledger(&self) {
         check_ledger(&mut self.redis.connection(), "wm", self.store.partitions());
     }
 }
 
 /// A claimed job and the right to write it.
 #[derive(Clone)]
-pub struct Held {
-    pub id: JobId,
-    pub token: String,
-    pub spec: Arc<Spec>,
-    pub record: Record,
+pub(crate) struct Held {
+    pub(crate) id: JobId,
+    pub(crate) token: String,
+    pub(crate) spec: Arc<Spec>,
+    pub(crate) record: Record,
 }
 
 impl Held {
-    pub fn then(&self, then: Then) -> Commit {
+    pub(crate) fn then(&self, then: Then) -> Commit {
         let mut record = self.record.clone();
         record.crashes = 0;
         record.committed_ms = Some(self.id.created_ms());
@@ -224,6 +224,7 @@ impl Held {
             id: self.id,
             token: self.token.clone(),
             step: record.step,
+            base_step: record.step,
             spec: self.spec.clone(),
             record,
             then,
@@ -234,11 +235,12 @@ impl Held {
     }
 
     /// The commit of one more step, with a checkpoint and an output record.
-    pub fn step(&mut self, then: Then) -> Commit {
+    pub(crate) fn step(&mut self, then: Then) -> Commit {
         self.record.step += 1;
         self.record.outputs += 1;
         let step = self.record.step;
         let mut commit = self.then(then);
+        commit.base_step = step - 1;
         commit.outputs = vec![format!("{{\"step\":{step}}}")];
         commit.checkpoint = Some(NewCheckpoint {
             mime_type: "application/json".into(),
@@ -251,7 +253,7 @@ impl Held {
     }
 }
 
-pub fn held(claimed: Claimed, request: &ClaimRequest) -> Vec<Held> {
+pub(crate) fn held(claimed: Claimed, request: &ClaimRequest) -> Vec<Held> {
     let hold = |ClaimedJob { id, spec, record }| Held {
         id,
         token: request.token.clone(),
@@ -261,15 +263,15 @@ pub fn held(claimed: Claimed, request: &ClaimRequest) -> Vec<Held> {
     claimed.jobs.into_iter().map(hold).collect()
 }
 
-pub fn job(job_type: &str) -> NewJob {
+pub(crate) fn job(job_type: &str) -> NewJob {
     NewJob { spec: spec(job_type), ..NewJob::default() }
 }
 
-pub fn spec(job_type: &str) -> Spec {
+pub(crate) fn spec(job_type: &str) -> Spec {
     Spec { job_type: job_type.into(), input: "{}".into(), ..Spec::default() }
 }
 
-pub fn request(worker: &str, selectors: &[&str], limit: usize) -> ClaimRequest {
+pub(crate) fn request(worker: &str, selectors: &[&str], limit: usize) -> ClaimRequest {
     ClaimRequest {
         worker: worker.into(),
         token: token(),
@@ -281,18 +283,18 @@ pub fn request(worker: &str, selectors: &[&str], limit: usize) -> ClaimRequest {
 }
 
 /// 32 hexadecimal digits that no other call gets.
-pub fn token() -> String {
+pub(crate) fn token() -> String {
     let mut random = [0; 16];
     getrandom::fill(&mut random).unwrap();
     hex::encode(random)
 }
 
-pub fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
 /// Waits for something that another process or the clock brings.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let began = Instant::now();
     while !holds().await {
         assert!(began.elapsed() < Duration::from_secs(30), "{what}");
@@ -300,7 +302,7 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut()
     }
 }
 
-pub fn check_ledger(connection: &mut Connection, prefix: &str, partitions: u16) {
+pub(crate) fn check_ledger(connection: &mut Connection, prefix: &str, partitions: u16) {
     for partition in 0..partitions {
         let head = format!("{{{prefix}{partition}}}:");
         let bodies: BTreeMap<String, Vec<u8>> = connection.hgetall(format!("{head}jobs")).unwrap();
