@@ -4,10 +4,11 @@
 
 use std::{
     env, fs,
-    process::id,
+    path::{Path, PathBuf},
+    process::{Command, id},
     time::{SystemTime, UNIX_EPOCH},
 };
-use waymark_tests::{World, guest, host::Host};
+use waymark_tests::{World, guest, host::Host, root};
 
 /// Numbers drawn from a seed. A test prints it, and draws the same again when `WAYMARK_SEED` names it.
 pub struct Random(u64);
@@ -56,4 +57,47 @@ pub fn observer(world: &World, plugins: &[&str]) -> Host {
     host.start();
     host.wait_for_plugins(plugins);
     host
+}
+
+/// Where tests may leave what takes long to make: below the folder that this crate is built into.
+pub fn scratch(name: &str) -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let folder = target.join(name);
+    fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+/// Says that something was not run, which CI does not accept.
+pub fn not_run(what: &str) {
+    assert!(env::var_os("CI").is_none(), "not run: {what}");
+    println!("not run: {what}");
+}
+
+/// Runs a command that must succeed; otherwise says what it said.
+///
+/// # Errors
+/// The program is missing or fails.
+pub fn done(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    if output.status.success() {
+        Ok(stdout.into_owned())
+    } else {
+        Err(format!("{command:?}: {stdout}{stderr}"))
+    }
+}
+
+/// A Python with these packages, in `folder`, set up where it is not yet.
+///
+/// # Errors
+/// There is no Python with `venv`, or the packages cannot be had.
+pub fn python(folder: &Path, requirements: &Path) -> Result<PathBuf, String> {
+    let (venv, ready) = (folder.join("venv"), folder.join("venv/ready"));
+    let python = venv.join("bin/python");
+    if fs::read(&ready).ok() != fs::read(requirements).ok() {
+        done(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+        done(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements))?;
+        fs::copy(requirements, &ready).map_err(|error| error.to_string())?;
+    }
+    Ok(python)
 }
