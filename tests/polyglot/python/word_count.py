@@ -33,7 +33,19 @@ def files() -> list[str]:
         return []
 
 
+class State:
+    """The running job: one instance of the component runs one."""
+
+    lines: list[str]
+    rounds: int
+    position = 0
+    words: Counter = Counter()
+    checksum = FNV_OFFSET
+
+
 class Lifecycle(exports.Lifecycle):
+    """componentize-py makes a new object of this class for each call: what lasts is in `State`."""
+
     def describe(self) -> types.Descriptor:
         return types.Descriptor(
             name="word_count_python",
@@ -57,31 +69,28 @@ class Lifecycle(exports.Lifecycle):
         job_input = json.loads(input)
         if not job_input["lines"]:
             raise Err(types.Failure_InvalidInput("there are no lines"))
-        self.lines = job_input["lines"]
-        self.rounds = job_input.get("rounds", 1)
-        self.position = 0
-        self.words = Counter()
-        self.checksum = FNV_OFFSET
+        State.lines = job_input["lines"]
+        State.rounds = job_input.get("rounds", 1)
         print("started")
 
     def step(self) -> types.Outcome:
-        line = self.lines[self.position]
+        line = State.lines[State.position]
         if line == "FAIL":
-            raise Err(types.Failure_Permanent(f"line {self.position + 1} asks to fail"))
+            raise Err(types.Failure_Permanent(f"line {State.position + 1} asks to fail"))
         if line == "RAISE":
-            raise RuntimeError(f"line {self.position + 1} asks to raise")
+            raise RuntimeError(f"line {State.position + 1} asks to raise")
         words = re.findall(r"[a-z]+", line.lower())
-        self.words.update(words)
-        self.checksum = fnv1a(self.checksum, line.encode(), self.rounds)
-        self.position += 1
-        checksum = f"{self.checksum:016x}"
-        job.emit(json.dumps({"line": self.position, "words": len(words), "checksum": checksum}))
-        if self.position < len(self.lines):
-            return types.Outcome_Progressed(types.Progress(self.position, len(self.lines), line))
-        job.log(job.Level.INFO, "counted", json.dumps({"lines": self.position}))
+        State.words.update(words)
+        State.checksum = fnv1a(State.checksum, line.encode(), State.rounds)
+        State.position += 1
+        checksum = f"{State.checksum:016x}"
+        job.emit(json.dumps({"line": State.position, "words": len(words), "checksum": checksum}))
+        if State.position < len(State.lines):
+            return types.Outcome_Progressed(types.Progress(State.position, len(State.lines), line))
+        job.log(job.Level.INFO, "counted", json.dumps({"lines": State.position}))
         return types.Outcome_Completed(json.dumps({
-            "lines": self.position,
-            "words": dict(self.words),
+            "lines": State.position,
+            "words": dict(State.words),
             "checksum": checksum,
             "job_id": job.context().job_id,
             "environment": dict(os.environ),
@@ -90,18 +99,18 @@ class Lifecycle(exports.Lifecycle):
 
     def checkpoint(self) -> types.Snapshot:
         state = {
-            "lines": self.lines,
-            "rounds": self.rounds,
-            "position": self.position,
-            "words": self.words,
-            "checksum": self.checksum,
+            "lines": State.lines,
+            "rounds": State.rounds,
+            "position": State.position,
+            "words": State.words,
+            "checksum": State.checksum,
         }
         return types.Snapshot("application/json", 1, json.dumps(state).encode())
 
     def restore(self, snapshot: types.Snapshot) -> None:
         state = json.loads(snapshot.state)
-        self.lines = state["lines"]
-        self.rounds = state["rounds"]
-        self.position = state["position"]
-        self.words = Counter(state["words"])
-        self.checksum = state["checksum"]
+        State.lines = state["lines"]
+        State.rounds = state["rounds"]
+        State.position = state["position"]
+        State.words = Counter(state["words"])
+        State.checksum = state["checksum"]
