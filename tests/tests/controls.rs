@@ -191,10 +191,13 @@ fn assert_sound(host: &Client) {
         let counts = host.get("/api/v1/counts").expect(200)["counts"].as_array().expect("counts").clone();
         let queues = host.get("/api/v1/queues").expect(200)["queues"].as_array().expect("queues").clone();
         seen = json!({"jobs": jobs, "counts": counts, "queues": queues});
-        let in_state = |status: &Value| jobs.iter().filter(|job| job["status"] == *status).count();
+        let like = |count: &Value| {
+            let alike = |job: &&Value| job["status"] == count["status"] && job["type"] == count["type"];
+            jobs.iter().filter(alike).count() as u64
+        };
         let counted: u64 = counts.iter().map(|count| count["jobs"].as_u64().expect("a count")).sum();
         let agree = counted == jobs.len() as u64
-            && counts.iter().all(|count| count["jobs"].as_u64() == Some(in_state(&count["status"]) as u64))
+            && counts.iter().all(|count| count["jobs"].as_u64() == Some(like(count)))
             && queues.iter().all(|queue| {
                 let waiting = |job: &&Value| job["queue"] == queue["name"] && job["status"] == "queued";
                 queue["depth"].as_u64() == Some(jobs.iter().filter(waiting).count() as u64)
@@ -334,7 +337,7 @@ fn a_hundred_controls_at_once_on_one_job_end_in_one_legal_state() {
             &["pause", "resume", "restart", "restart?from=40", "restart?from=1", "cancel"],
         ),
     ];
-    for seed in 0..9 {
+    for seed in 0..18 {
         let (what, mix) = mixes[seed % mixes.len()];
         let what = format!("{what}, seed {seed}");
         let input = json!({"steps": 120, "work_us": 1_500, "emit": true});
@@ -369,6 +372,56 @@ fn a_hundred_controls_at_once_on_one_job_end_in_one_legal_state() {
     }
     assert_sound(&first);
     assert_sound(&second);
+}
+
+#[test]
+fn word_of_a_cancelled_run_does_not_reach_the_next_one() {
+    let world = World::new("");
+    let (first, second) = (world.host(&["counter"]), world.host(&["counter"]));
+    let input = json!({"steps": 40, "work_us": 1_000, "emit": true});
+    for _ in 0..15 {
+        let id = first.submit(&json!({"type": "counter", "input": input}));
+        host_reaches_work(&first, &id);
+        // What one caller stops another one starts again, as fast as they can.
+        let callers: Vec<_> = (0..16).map(|caller| ["cancel", "restart"][caller % 2]).collect();
+        at_once(&callers, callers.len(), |verb| {
+            for turn in 0..4 {
+                let host: &Host = if turn % 2 == 0 { &first } else { &second };
+                let answer = host.control(&id, verb);
+                assert!(matches!(answer.status, 202 | 409), "{verb}: {} {}", answer.status, answer.body);
+            }
+        });
+        let ended = bring_to_success(&first, &id);
+        assert_eq!(ended["result"]["sum"], 40 * 41 / 2, "{ended}");
+        assert_eq!(steps(&first.outputs(&id)), (1..=40).collect::<Vec<_>>());
+    }
+}
+
+fn host_reaches_work(host: &Client, id: &str) {
+    let _ = host.until(id, "taken up", |job| job["status"] != "queued");
+}
+
+#[test]
+fn a_pause_that_is_taken_back_does_not_stop_the_job() {
+    let world = World::new("");
+    let host = world.host(&["counter"]);
+    let input = json!({"steps": 600, "work_us": 1_000, "emit": true});
+    let ids = host.submit_all(&vec![json!({"type": "counter", "input": input}); 2]);
+    at_once(&ids, 2, |id| {
+        host_reaches_work(&host, id);
+        for _ in 0..100 {
+            host.control(id, "pause").expect(202);
+            host.control(id, "resume").expect(202);
+            for _ in 0..4 {
+                let job = host.job(id);
+                assert_ne!(job["status"], "paused", "nobody asked for that after the resume: {job}");
+            }
+        }
+    });
+    for id in &ids {
+        assert_eq!(host.result(id)["sum"], 600 * 601 / 2);
+        assert_eq!(steps(&host.outputs(id)), (1..=600).collect::<Vec<_>>());
+    }
 }
 
 #[test]
