@@ -10,11 +10,18 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{Shutdown, TcpStream},
     path::PathBuf,
+    process::Command,
     thread::{self, JoinHandle, available_parallelism, sleep},
     time::{Duration, Instant},
 };
-use support::{Random, configure, observer};
-use waymark_tests::{PATIENCE, World, at_once, client::Client, eventually, guest, host::Host, redis::Redis};
+use support::{Random, configure, done, observer};
+use waymark_tests::{
+    PATIENCE, World, at_once,
+    client::{Client, is_ended},
+    eventually, guest,
+    host::Host,
+    redis::Redis,
+};
 
 /// Jobs of the long tests, and steps of each.
 const JOBS: usize = 200;
@@ -468,4 +475,57 @@ fn a_host_on_its_private_redis_goes_on_after_both_were_killed_in_turn_and_togeth
     let (status, _) = host.stop();
     assert!(status.success(), "{status}");
     eventually("the private Redis ends with its host", PATIENCE, || redis.pid().is_none().then_some(()));
+}
+
+/// The file to which a server appends every write.
+fn appended(redis: &Redis) -> PathBuf {
+    let port = redis.port.to_string();
+    let asked =
+        done(Command::new("redis-cli").args(["-p", &port, "CONFIG", "GET", "dir"])).expect("redis-cli");
+    let folder = PathBuf::from(asked.lines().nth(1).expect("a folder"));
+    // From Redis 7 on a folder of files, of which the increment grows; before that one file.
+    let files = fs::read_dir(folder.join("appendonlydir")).into_iter().flatten();
+    let increment = files.map(|file| file.expect("a file").path()).find(|path| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(".incr.aof"))
+    });
+    increment.unwrap_or_else(|| folder.join("appendonly.aof"))
+}
+
+#[test]
+fn a_redis_that_lost_its_last_writes_leaves_no_gap_and_no_repetition_in_any_output() {
+    const SHORT: u64 = 60;
+    const LONG: u64 = 300;
+    /// A worker compares the store with its own jobs every 10 s, and acts on what it sees twice.
+    const NOTICED_WITHIN: Duration = Duration::from_secs(60);
+    let mut world =
+        World::new("[worker]\nlease_ms = 3000\n[plugins.counter]\ncheckpoint = { every_steps = 1 }\n");
+    let host = world.host(&["counter"]);
+    let job = |steps| json!({"type": "counter", "input": {"steps": steps, "work_us": 3000, "emit": true}});
+    let short = host.submit_all(&vec![job(SHORT); 3]);
+    let long = host.submit_all(&vec![job(LONG); 3]);
+    for id in short.iter().chain(&long) {
+        let _ = host.until(id, "begun", |job| job["step"].as_u64() > Some(4));
+    }
+    let file = appended(&world.redis);
+    let kept_bytes = fs::metadata(&file).expect("the file is there").len();
+    for id in short.iter().chain(&long) {
+        assert_eq!(host.job(id)["status"], "running", "the loss must hit running jobs");
+    }
+    for id in &short {
+        is_whole(&host, id, SHORT);
+    }
+    // What came after that moment is lost: the ends of the short jobs, and many commits of the long ones.
+    world.redis.kill();
+    fs::OpenOptions::new().write(true).open(&file).expect("a file").set_len(kept_bytes).expect("it is cut");
+    world.redis.start_again();
+    for id in short.iter().chain(&long) {
+        let steps = if short.contains(id) { SHORT } else { LONG };
+        let job = eventually("the job ends", NOTICED_WITHIN, || {
+            let job = host.get(&format!("/api/v1/jobs/{id}")).body;
+            is_ended(&job).then_some(job)
+        });
+        assert_eq!(job["run"], 1, "{job}");
+        is_whole(&host, id, steps);
+        assert_eq!(world.redis.command(&["LLEN", &format!("{{wm0}}:out:{id}")]), format!(":{steps}"));
+    }
 }

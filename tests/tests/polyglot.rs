@@ -23,11 +23,16 @@ fn fnv1a(state: u64, bytes: &[u8], rounds: u64) -> u64 {
     (0..rounds).fold(state, |state, _| bytes.iter().fold(state, step))
 }
 
-/// A component that is built where it is not yet, named by everything that it is made of.
+/// A component that is built where it is not yet, named by everything that it is made of. `set_up` makes the tool
+/// chain of a work folder ready; `build` names the command that writes the component.
+///
+/// # Errors
+/// The tool chain cannot be had. That the component cannot be built with it is a failure of the test.
 fn built(
     name: &str,
     sources: &Path,
-    build: impl FnOnce(&Path, &Path) -> Result<(), String>,
+    set_up: impl FnOnce(&Path) -> Result<(), String>,
+    build: impl FnOnce(&Path, &Path) -> Command,
 ) -> Result<PathBuf, String> {
     let mut files = Vec::new();
     for folder in [sources, &root().join("wit")] {
@@ -46,31 +51,46 @@ fn built(
             fs::copy(file, work.join(file.file_name().expect("a name"))).expect("a copy");
         }
         let part = folder.join(format!("{name}.part"));
-        build(&work, &part)?;
+        set_up(&work)?;
+        let said = done(&mut build(&work, &part));
+        assert!(said.is_ok(), "{name} cannot be built: {said:?}");
         fs::rename(&part, &component).expect("the component is put in place");
     }
     Ok(component)
 }
 
 fn python_component() -> Result<PathBuf, String> {
-    built("word_count_python", &root().join("tests/polyglot/python"), |work, component| {
-        let python = support::python(work, &work.join("requirements.txt"))?;
-        let mut command = Command::new(python.with_file_name("componentize-py"));
-        command.arg("-d").arg(root().join("wit")).args(["-w", "task", "componentize", "-p"]).arg(work);
-        done(command.args(["word_count", "-o"]).arg(component)).map(drop)
-    })
+    built(
+        "word_count_python",
+        &root().join("tests/polyglot/python"),
+        |work| support::python(work, &work.join("requirements.txt")).map(drop),
+        |work, component| {
+            let mut command = Command::new(work.join("venv/bin/componentize-py"));
+            command.arg("-d").arg(root().join("wit")).args(["-w", "task", "componentize", "-p"]).arg(work);
+            command.args(["word_count", "-o"]).arg(component);
+            command
+        },
+    )
 }
 
 fn javascript_component() -> Result<PathBuf, String> {
-    built("word_count_javascript", &root().join("tests/polyglot/javascript"), |work, component| {
-        let (lock, ready) = (work.join("package-lock.json"), work.join("node_modules/.ready"));
-        if fs::read(&ready).ok() != fs::read(&lock).ok() {
-            done(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(work))?;
-            fs::copy(&lock, &ready).map_err(|error| error.to_string())?;
-        }
-        let mut command = Command::new("node");
-        done(command.arg("build.js").arg(root().join("wit")).arg(component).current_dir(work)).map(drop)
-    })
+    built(
+        "word_count_javascript",
+        &root().join("tests/polyglot/javascript"),
+        |work| {
+            let (lock, ready) = (work.join("package-lock.json"), work.join("node_modules/.ready"));
+            if fs::read(&ready).ok() != fs::read(&lock).ok() {
+                done(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(work))?;
+                fs::copy(&lock, &ready).map_err(|error| error.to_string())?;
+            }
+            done(Command::new("node").arg("--version")).map(drop)
+        },
+        |work, component| {
+            let mut command = Command::new("node");
+            command.arg("build.js").arg(root().join("wit")).arg(component).current_dir(work);
+            command
+        },
+    )
 }
 
 /// A text of so many lines, with letters beyond ASCII.
