@@ -37,17 +37,20 @@ fn steps(outputs: &[Value]) -> Vec<u64> {
 }
 
 /// The `step` of every line that the counter logs once per step.
+#[track_caller]
 fn logged(host: &Client, id: &str, lines: usize) -> Vec<u64> {
-    // Lines of a job that has just ended may still be on their way.
-    let mut last = Vec::new();
-    waymark_tests::eventually("the lines are there", Duration::from_secs(2), || {
+    let from = Instant::now();
+    loop {
         let page = host.get(&format!("/api/v1/jobs/{id}/logs")).expect(200);
         let all = page["lines"].as_array().expect("lines");
         let counted = all.iter().filter(|line| line["message"] == "counted");
-        last = counted.map(|line| line["fields"]["step"].as_u64().expect("a step")).collect();
-        (last.len() >= lines).then_some(())
-    });
-    last
+        let steps: Vec<_> = counted.map(|line| line["fields"]["step"].as_u64().expect("a step")).collect();
+        // Lines of a job that has just failed for now may still be on their way.
+        if steps.len() >= lines {
+            return steps;
+        }
+        assert!(from.elapsed() < Duration::from_secs(2), "{} of {lines} lines: {steps:?}", steps.len());
+    }
 }
 
 /// Milliseconds since midnight; the tests' times are close together.
