@@ -86,13 +86,11 @@ impl Host {
             .expect("the host starts");
         self.child = Some(child);
         let address = eventually("the host listens", PATIENCE, || {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok()).flatten();
+            assert!(ended.is_none(), "the host ended: {ended:?}\n{}", self.log());
             let text = fs::read_to_string(&said).ok()?;
-            let (_, address) = text.split_once("listening on ")?;
-            address.split_once('\n').map(|(address, _)| address.to_owned()).or_else(|| {
-                let ended = self.child.as_mut().and_then(|child| child.try_wait().ok()).flatten();
-                assert!(ended.is_none(), "the host ended: {ended:?}\n{}", self.log());
-                None
-            })
+            let (_, rest) = text.split_once("listening on ")?;
+            rest.split_once('\n').map(|(address, _)| address.to_owned())
         });
         self.client = Some(Client::new(&address));
     }

@@ -88,10 +88,10 @@ impl Trial {
         let id = observer.submit(&step);
         let undisturbed = (observer.result(&id), observer.outputs(&id));
         assert_eq!(undisturbed.1.len() as u64, STEPS);
-        // Three quarters of what all processors can do in that time; deaths and starts take more than the rest.
+        // What all processors together can do in that time if nothing is lost, so that it lasts longer.
         let processors = available_parallelism().map_or(2, usize::from).min(hosts.len());
         let steps = JOBS as u64 * STEPS;
-        let budget_ns = length.as_nanos() as u64 * processors as u64 * 3 / 4;
+        let budget_ns = length.as_nanos() as u64 * processors as u64;
         let work_us = budget_ns / steps / ns_per_work_us(&hosts[0]);
         println!("work_us = {work_us}");
         let job = |index: usize| {
@@ -110,7 +110,7 @@ impl Trial {
     /// back a second later.
     fn kill_hosts(&mut self, outages: &[usize]) {
         let begun = Instant::now();
-        let mut kills = 0;
+        let (mut kills, mut hits) = (0, 0_u64);
         while begun.elapsed() < self.length {
             let victim = self.random.below(self.hosts.len());
             self.hosts[victim].kill();
@@ -122,12 +122,16 @@ impl Trial {
             self.hosts[victim].launch();
             kills += 1;
             self.look();
+            hits += u64::from(self.ended.len() < JOBS);
             let next = KILL_EVERY * u32::try_from(kills).expect("few kills");
             sleep(next.saturating_sub(begun.elapsed()));
         }
-        println!("{kills} kills, {} of {JOBS} jobs ended meanwhile", self.ended.len());
-        assert!(kills as u64 >= self.length.as_secs() / 4, "hosts were killed {kills} times only");
-        assert!(self.ended.len() < JOBS, "the work ended before the time: the last kills hit nothing");
+        println!(
+            "{kills} kills, {hits} before the last end, {} of {JOBS} jobs ended meanwhile",
+            self.ended.len()
+        );
+        // One every 2 s; a machine that is much faster than it was a moment ago may be done somewhat early.
+        assert!(hits >= self.length.as_secs() / 3, "too few of {kills} kills hit anything: {hits}");
     }
 
     /// Notes which jobs have ended, and that no job ended again.
@@ -189,15 +193,17 @@ fn ns_per_work_us(host: &Host) -> u64 {
         rest.split(' ').skip(11).take(2).map(|value| value.parse::<u64>().expect("a number")).sum()
     };
     let [worker] = host.workers()[..] else { panic!("one worker process") };
-    let mut spent = 0;
-    // Another host may take the job: then this one spends next to nothing.
-    eventually("the host runs a job", PATIENCE, || {
+    let mut measured = Vec::new();
+    // Another host may take the job: then this one spends next to nothing. The least of three is the machine's own
+    // speed, the rest is what others do to it.
+    eventually("the host runs some jobs", PATIENCE, || {
         let before = ticks(worker);
         let _ =
             host.result(&host.submit(&json!({"type": "counter", "input": {"steps": 1, "work_us": WORK_US}})));
-        spent = ticks(worker) - before;
-        (spent > 10).then_some(())
+        measured.extend(Some(ticks(worker) - before).filter(|spent| *spent > 10));
+        (measured.len() == 3).then_some(())
     });
+    let spent = measured.into_iter().min().unwrap_or_default();
     spent * TICK_NS / WORK_US
 }
 
@@ -374,6 +380,15 @@ fn a_killed_worker_process_costs_no_other_job_and_is_started_again() {
     let host = world.host(&["counter"]);
     let before = host.workers();
     assert_eq!(before.len(), 2);
+    let workers = eventually("the host tells which worker is which process", PATIENCE, || {
+        let hosts = host.get("/api/v1/hosts").expect(200);
+        let workers = hosts["hosts"][0]["workers"].as_array()?.clone();
+        (workers.len() == 2).then_some(workers)
+    });
+    let victim = &workers[0];
+    let victim_pid = i32::try_from(victim["pid"].as_i64().expect("a process id")).expect("a process id");
+    assert!(before.contains(&victim_pid));
+    let events = Events::listen(&world.redis);
     let job = json!({"type": "counter", "input": {"steps": STEPS, "work_us": 10_000, "emit": true}});
     let ids = host.submit_all(&vec![job; 8]);
     let holders = eventually("both workers have committed something", PATIENCE, || {
@@ -381,16 +396,6 @@ fn a_killed_worker_process_costs_no_other_job_and_is_started_again() {
         let known: BTreeSet<_> = holders.values().filter_map(Value::as_str).collect();
         (known.len() == 2).then_some(holders)
     });
-    let victim = eventually("the host tells which worker is which process", PATIENCE, || {
-        let hosts = host.get("/api/v1/hosts").expect(200);
-        let workers = hosts["hosts"][0]["workers"].as_array()?.clone();
-        workers
-            .into_iter()
-            .find(|one| one["id"] == *holders.values().find(|holder| holder.is_string()).unwrap())
-    });
-    let victim_pid = i32::try_from(victim["pid"].as_i64().expect("a process id")).expect("a process id");
-    assert!(before.contains(&victim_pid));
-    let events = Events::listen(&world.redis);
     host.kill_one(victim_pid);
     for id in &ids {
         is_whole(&host, id, STEPS);

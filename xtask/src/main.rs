@@ -71,5 +71,13 @@ fn test() -> anyhow::Result<()> {
     // The system tests run the binary; it is built first, so that they never wait for it.
     run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
     run(cargo().args(["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    run(cargo().args(["test", "--release", "--workspace"]))
+    let not_run = target().join("not-run.txt");
+    if not_run.exists() {
+        std::fs::remove_file(&not_run)?;
+    }
+    run(cargo().args(["test", "--release", "--workspace"]))?;
+    if let Ok(list) = std::fs::read_to_string(&not_run) {
+        println!("not run:\n{list}");
+    }
+    Ok(())
 }

@@ -10,19 +10,26 @@ use crate::{config::Config, metrics::Metrics};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use time::OffsetDateTime;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+};
 use waymark_sandbox as sandbox;
 
 /// How often the folder is read whatever the watcher says.
 const RESCAN: Duration = Duration::from_secs(1);
 /// Versions kept per type.
 const VERSIONS_MAX: usize = 8;
+/// Plugins compiled at once: one that takes long must not hold up the others.
+const COMPILERS: usize = 4;
+/// Longest time for which plugins that are being compiled keep a host unready.
+const FIRST_SCAN_MAX: Duration = Duration::from_secs(20);
 
 /// A reason why a plugin is not in service.
 #[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
@@ -132,14 +139,28 @@ pub struct Handle {
     versions_file: Arc<PathBuf>,
 }
 
+/// How to tell that a file changed: modification time and size, bytes.
+type Stamp = (SystemTime, u64);
+
+/// A file that was read and compiled, or could not be.
+struct Compiled {
+    file: String,
+    stamp: Stamp,
+    outcome: Result<sandbox::Compiled, Error>,
+}
+
 struct Service {
     handle: Handle,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
     executable: PathBuf,
     engine: sandbox::Engine,
-    /// What was last seen of each file: modification time and size, and the type it gave.
-    seen: HashMap<String, (SystemTime, u64, Option<String>)>,
+    /// What was last read of each file, and the type it gave.
+    seen: HashMap<String, (Stamp, Option<String>)>,
+    /// Files that are being compiled. One that changes meanwhile is compiled once more afterwards.
+    compiling: JoinSet<Compiled>,
+    busy: HashSet<String>,
+    places: Arc<Semaphore>,
     published: mpsc::UnboundedSender<(String, String)>,
 }
 
@@ -179,6 +200,9 @@ pub async fn start(
         executable,
         engine,
         seen: HashMap::new(),
+        compiling: JoinSet::new(),
+        busy: HashSet::new(),
+        places: Arc::new(Semaphore::new(COMPILERS)),
         published,
     };
     service.recall();
@@ -186,10 +210,27 @@ pub async fn start(
     tokio::spawn(async move {
         // The watcher stops when it is dropped.
         let _watcher = watcher;
+        let began = Instant::now();
+        service.scan();
+        let mut first = service.busy.clone();
         loop {
-            service.scan().await;
-            scanned_sender.send_replace(true);
-            let _ = tokio::time::timeout(RESCAN, rescans.recv()).await;
+            if !*scanned_sender.borrow() && (first.is_empty() || began.elapsed() >= FIRST_SCAN_MAX) {
+                scanned_sender.send_replace(true);
+            }
+            tokio::select! {
+                // Either way it is time to look.
+                _ = tokio::time::timeout(RESCAN, rescans.recv()) => service.scan(),
+                Some(compiled) = service.compiling.join_next() => match compiled {
+                    Ok(compiled) => {
+                        first.remove(&compiled.file);
+                        service.take_up(compiled);
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "a plugin could not be loaded; the folder is read again");
+                        service.busy.clear();
+                    }
+                },
+            }
         }
     });
     Ok((handle, publications))
@@ -251,7 +292,8 @@ impl Service {
         }
     }
 
-    async fn scan(&mut self) {
+    /// Reads the folder: retires what is gone, and begins to compile what is new.
+    fn scan(&mut self) {
         let mut present = HashMap::new();
         let entries = match std::fs::read_dir(&*self.handle.directory) {
             Ok(entries) => entries,
@@ -262,7 +304,8 @@ impl Service {
         };
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let Ok(metadata) = entry.metadata() else { continue };
+            // A link is followed: mounted configuration is made of links.
+            let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
             if name.starts_with('.') || !metadata.is_file() {
                 continue;
             }
@@ -273,63 +316,57 @@ impl Service {
         }
         let gone: Vec<_> = self.seen.keys().filter(|name| !present.contains_key(*name)).cloned().collect();
         for file in gone {
-            if let Some((_, _, Some(job_type))) = self.seen.remove(&file) {
+            if let Some((_, Some(job_type))) = self.seen.remove(&file) {
                 self.retire(&job_type, &file);
             }
             self.handle.lock().failed.remove(&file);
         }
         let mut changed: Vec<_> = present
             .into_iter()
-            .filter(|(name, (modified, size))| {
-                self.seen.get(name).is_none_or(|(time, bytes, _)| (time, bytes) != (modified, size))
-            })
+            .filter(|(name, _)| !self.busy.contains(name))
+            .filter(|(name, stamp)| self.seen.get(name).is_none_or(|(seen, _)| seen != stamp))
             .collect();
         changed.sort();
-        for (file, (modified, size)) in changed {
-            let before = self.seen.get(&file).and_then(|(_, _, job_type)| job_type.clone());
-            let outcome = self.load(&file, size).await;
-            let job_type = match outcome {
-                Ok(job_type) => {
-                    self.metrics.plugin_loads.with_label_values(&["loaded"]).inc();
-                    self.handle.lock().failed.remove(&file);
-                    if let Some(before) = before.filter(|before| *before != job_type) {
-                        self.retire(&before, &file);
-                    }
-                    Some(job_type)
-                }
-                Err(error) => {
-                    self.metrics.plugin_loads.with_label_values(&["refused"]).inc();
-                    tracing::warn!(file, code = error.code, error = error.message, "plugin refused");
-                    self.refuse(&file, size, error, before.as_deref());
-                    before
-                }
-            };
-            self.seen.insert(file, (modified, size, job_type));
-            self.handle.publish();
+        for (file, stamp) in changed {
+            self.busy.insert(file.clone());
+            let (config, executable) = (self.config.clone(), self.executable.clone());
+            let (path, places) = (self.handle.directory.join(&file), self.places.clone());
+            self.compiling.spawn(async move {
+                // The semaphore is never closed.
+                let _place = places.acquire_owned().await.ok();
+                let outcome = compile(&config, &executable, &path, stamp.1).await;
+                Compiled { file, stamp, outcome }
+            });
         }
     }
 
-    async fn load(&mut self, file: &str, size: u64) -> Result<String, Error> {
-        if file.ends_with(".cwasm") {
-            return Err(Error::new(
-                "precompiled",
-                "compiled code is never loaded from the plugin directory: put the .wasm file there",
-            ));
-        }
-        if size > self.config.api.upload_bytes_max as u64 {
-            return Err(Error::new(
-                "too-large",
-                format!(
-                    "{size} bytes are more than api.upload_bytes_max = {}",
-                    self.config.api.upload_bytes_max
-                ),
-            ));
-        }
-        let path = self.handle.directory.join(file);
+    /// Puts a compiled plugin into service, or says why it is not.
+    fn take_up(&mut self, compiled: Compiled) {
+        let Compiled { file, stamp, outcome } = compiled;
+        self.busy.remove(&file);
+        let before = self.seen.get(&file).and_then(|(_, job_type)| job_type.clone());
+        let job_type = match outcome.and_then(|compiled| self.put_in_service(&file, stamp.1, &compiled)) {
+            Ok(job_type) => {
+                self.metrics.plugin_loads.with_label_values(&["loaded"]).inc();
+                self.handle.lock().failed.remove(&file);
+                if let Some(before) = before.filter(|before| *before != job_type) {
+                    self.retire(&before, &file);
+                }
+                Some(job_type)
+            }
+            Err(error) => {
+                self.metrics.plugin_loads.with_label_values(&["refused"]).inc();
+                tracing::warn!(file, code = error.code, error = error.message, "plugin refused");
+                self.refuse(&file, stamp.1, error, before.as_deref());
+                before
+            }
+        };
+        self.seen.insert(file, (stamp, job_type));
+        self.handle.publish();
+    }
+
+    fn put_in_service(&self, file: &str, size: u64, compiled: &sandbox::Compiled) -> Result<String, Error> {
         let cache = self.config.cache_dir();
-        let compiled = sandbox::compile_in_child(&self.executable, &path, &cache)
-            .await
-            .map_err(|error| Error::new(error.code(), error.to_string()))?;
         let descriptor = &compiled.descriptor;
         let name = descriptor.name.clone();
         {
@@ -438,8 +475,14 @@ impl Service {
         shared.failed.insert(file.to_owned(), status);
     }
 
-    fn retire(&self, job_type: &str, file: &str) {
+    fn retire(&mut self, job_type: &str, file: &str) {
         let mut shared = self.handle.lock();
+        // Another file may have been refused because of this one: it gets its chance.
+        let refused = |file: &str| {
+            let failed = shared.failed.get(file).and_then(|status| status.error.as_ref());
+            failed.is_some_and(|error| error.code == "duplicate-type")
+        };
+        self.seen.retain(|file, _| !refused(file));
         if let Some(known) = shared.types.get_mut(job_type).filter(|known| known.status.file == file) {
             known.status.state = "retired".into();
             known.status.versions.iter_mut().for_each(|version| version.active = false);
@@ -486,7 +529,7 @@ impl Handle {
         self.loads.clone()
     }
 
-    /// Every file that was there at the start has been read.
+    /// Every file that was there at the start has been read, or takes very long.
     #[must_use]
     pub fn is_scanned(&self) -> bool {
         *self.scanned.borrow()
@@ -549,6 +592,8 @@ impl Handle {
         let file = file.unwrap_or_else(|| format!("{name}.wasm"));
         let path = self.directory.join(&file);
         let before = std::fs::read(&path).ok();
+        // What is said of an older file must not be taken for an answer about this one.
+        self.lock().failed.remove(&file);
         let write = |bytes: &[u8]| -> std::io::Result<()> {
             // Written beside and renamed, so that no half file is ever seen.
             let mut temporary = tempfile::Builder::new().prefix(".upload-").tempfile_in(&*self.directory)?;
@@ -624,6 +669,29 @@ impl Handle {
         drop(shared);
         self.publish();
     }
+}
+
+async fn compile(
+    config: &Config,
+    executable: &Path,
+    path: &Path,
+    size: u64,
+) -> Result<sandbox::Compiled, Error> {
+    if path.extension().is_some_and(|ending| ending == "cwasm") {
+        return Err(Error::new(
+            "precompiled",
+            "compiled code is never loaded from the plugin directory: put the .wasm file there",
+        ));
+    }
+    if size > config.api.upload_bytes_max as u64 {
+        return Err(Error::new(
+            "too-large",
+            format!("{size} bytes are more than api.upload_bytes_max = {}", config.api.upload_bytes_max),
+        ));
+    }
+    sandbox::compile_in_child(executable, path, &config.cache_dir())
+        .await
+        .map_err(|error| Error::new(error.code(), error.to_string()))
 }
 
 /// The limits of a job type, in the sandbox's words.

@@ -179,20 +179,41 @@ impl Logger {
     }
 
     fn cut(&self, mut message: String, mut fields: String) -> (String, Option<String>) {
-        if message.len() > self.line_bytes_max {
-            message.truncate(message.floor_char_boundary(self.line_bytes_max.saturating_sub(CUT.len())));
+        if json_bytes(&message) > self.line_bytes_max {
+            let mut room = self.line_bytes_max.saturating_sub(CUT.len());
+            let fits = message.bytes().take_while(|byte| {
+                let fits = escaped_bytes(*byte) <= room;
+                room = room.saturating_sub(escaped_bytes(*byte));
+                fits
+            });
+            let fits = fits.count();
+            message.truncate(message.floor_char_boundary(fits));
             message.push_str(CUT);
         }
         if fields.is_empty() || fields == "{}" || fields == "null" {
             return (message, None);
         }
-        if message.len() + fields.len() > self.line_bytes_max {
+        if json_bytes(&message) + fields.len() > self.line_bytes_max {
             return (message, Some(format!("{{\"fields_dropped_bytes\":{}}}", fields.len())));
         }
         if !is_object(&fields) {
             fields = serde_json::json!({ "text": fields }).to_string();
         }
         (message, Some(crate::state::one_line(fields)))
+    }
+}
+
+/// Length of a text as JSON: that is how a line is kept. Without this a line of control characters would take six
+/// times its limit.
+fn json_bytes(text: &str) -> usize {
+    text.bytes().map(escaped_bytes).sum()
+}
+
+fn escaped_bytes(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..=0x1f => 6,
+        _ => 1,
     }
 }
 
@@ -250,6 +271,13 @@ mod tests {
         let lines = lines.lock().unwrap();
         assert_eq!(lines[0].message, "äää…");
         assert_eq!(lines[0].fields.as_deref(), Some("{\"fields_dropped_bytes\":18}"));
+    }
+
+    #[test]
+    fn control_characters_count_as_they_are_kept() {
+        let (logger, lines) = logger(20, 100);
+        logger.say(Level::Info, "\u{0}".repeat(100), String::new());
+        assert_eq!(lines.lock().unwrap()[0].message, "\u{0}\u{0}…");
     }
 
     #[test]

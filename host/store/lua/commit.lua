@@ -3,7 +3,8 @@
 --
 -- KEYS[1]  head of the partition's keys
 -- ARGV     checkpoints kept per job, how long they are kept (ms), then for each commit 19 values and its lists:
---            id, token, number of the last step, type, queue, priority, letter of the state to go to (r: goes on),
+--            id, token, number of the last step, type, queue, priority, letter of the state to go to (r: goes on;
+--            p: pauses if that is still wanted, else goes back to its queue; P: pauses),
 --            packed record, when it is due (ms) or '', result or '', selector to go back to or '' (its type),
 --            packed checkpoint or '', unique key or '', parent or '', why it failed, signal awaited or '',
 --            number of output records, number of children, number of the committed step that it goes on from, the
@@ -81,6 +82,12 @@ for number = 1, total do
       local record = cmsgpack.unpack(packed)
       record.claim, record.not_before_ms, record.signal = token, nil, nil
       packed = cmsgpack.pack(record)
+    end
+    if letter == 'P' then
+      letter = 'p'
+    elseif letter == 'p' and not pausing[number] then
+      -- The operator's wish was taken back meanwhile.
+      letter = 'q'
     end
     local outputs, children = tonumber(ARGV[at + 16]), tonumber(ARGV[at + 17])
     states[#states + 1] = id

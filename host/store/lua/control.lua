@@ -8,14 +8,14 @@
 -- Answers  'D' + letter: the job is in this state now; 'P': it runs and pauses at the end of its step;
 --          'R' + letter: refused in this state; 'U': its unique key is another job's by now; 'N': no such
 --          checkpoint; 'M': no such job
--- Events   the new state; wake; "worker verb id" on the channel where a worker holds the job
+-- Events   the new state; wake; "worker verb id token" on the channel where a worker holds the job
 local id, verb, from, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local spec = spec_of(id)
 if not spec then return 'M' end
 local letter, record, claim = state_of(id)
 local is_ended = letter == 'S' or letter == 'F' or letter == 'C'
 
-local function tell(what) redis.call('PUBLISH', channel, claim_worker(claim) .. ' ' .. what .. ' ' .. id) end
+local function tell(what) redis.call('PUBLISH', channel, claim_worker(claim) .. ' ' .. what .. ' ' .. id .. ' ' .. claim_token(claim)) end
 
 if verb == 'pause' then
   if letter == 'p' then return 'Dp' end

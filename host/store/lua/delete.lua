@@ -6,7 +6,7 @@
 --          ago; ids
 --
 -- Answers  how many were forgotten
--- Events   C for every job that had not ended; "worker drop id" on the channel where a worker held it
+-- Events   C for every job that had not ended; "worker drop id token" on the channel where a worker held it
 local channel, age_ms = ARGV[1], ARGV[2]
 local ids, forgotten, orphans = {}, 0, {}
 for at = 3, #ARGV do ids[at - 2] = ARGV[at] end
@@ -18,7 +18,9 @@ for _, id in ipairs(ids) do
   if spec and (age_ms == '' or (is_ended and (record.ended_ms or 0) + age_ms < NOW)) then
     forgotten = forgotten + 1
     gone[#gone + 1] = id
-    if claim then redis.call('PUBLISH', channel, claim_worker(claim) .. ' drop ' .. id) end
+    if claim then
+      redis.call('PUBLISH', channel, claim_worker(claim) .. ' drop ' .. id .. ' ' .. claim_token(claim))
+    end
     index_remove(letter, spec.t, id)
     if spec.q ~= spec.t then gather(removed, 'xq:' .. spec.q, id) end
     if spec.c then gather(removed, 'corr:' .. spec.c, id) end

@@ -31,6 +31,8 @@ pub enum Message {
         verb: String,
         /// The job.
         id: JobId,
+        /// The claim that is meant: by now the worker may hold the job under another.
+        token: String,
     },
     /// A host shall drain.
     Drain {
@@ -118,8 +120,8 @@ impl Subscription {
             return if worker == "host" && verb == "drain" {
                 Some(Message::Drain { host: rest.to_owned() })
             } else {
-                let id = JobId::parse(rest).ok()?;
-                Some(Message::Control { worker: worker.to_owned(), verb: verb.to_owned(), id })
+                let (id, token) = (JobId::parse(rest).ok()?, words.next()?.to_owned());
+                Some(Message::Control { worker: worker.to_owned(), verb: verb.to_owned(), id, token })
             };
         }
         // "{<prefix><partition>}:<name>"

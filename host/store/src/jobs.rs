@@ -68,8 +68,8 @@ pub struct Checkpoint {
     pub bytes: u64,
     /// When it was written, Unix milliseconds.
     pub created_ms: u64,
-    /// When it will be forgotten, Unix milliseconds.
-    pub expires_ms: u64,
+    /// When it will be forgotten, Unix milliseconds; `None` while the job waits without a time-out.
+    pub expires_ms: Option<u64>,
     /// Progress by then.
     pub progress: Option<Progress>,
 }
@@ -624,7 +624,8 @@ impl Store {
         let mut pipeline = redis::pipe();
         pipeline.lrange(&key, 0, -1).pttl(&key);
         let (entries, ttl_ms): (Vec<Vec<u8>>, i64) = self.inner.link.pipeline(&pipeline).await?;
-        let expires_ms = self.about_now_ms().await?.saturating_add_signed(ttl_ms.max(0));
+        let now_ms = self.about_now_ms().await?;
+        let expires_ms = u64::try_from(ttl_ms).ok().map(|ttl_ms| now_ms + ttl_ms);
         entries.iter().map(|entry| pack::read_checkpoint(id, entry, expires_ms)).collect()
     }
 

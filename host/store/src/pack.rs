@@ -88,7 +88,11 @@ pub(crate) fn checkpoint(new: &NewCheckpoint, record: &Record) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-pub(crate) fn read_checkpoint(id: &JobId, bytes: &[u8], expires_ms: u64) -> Result<Checkpoint, Error> {
+pub(crate) fn read_checkpoint(
+    id: &JobId,
+    bytes: &[u8],
+    expires_ms: Option<u64>,
+) -> Result<Checkpoint, Error> {
     let corrupt = |why: &str| Error::corrupt(format!("checkpoint of job {id}"), why);
     let length = bytes
         .get(..LENGTH_DIGITS)

@@ -151,6 +151,8 @@ pub enum Then {
     },
     /// Stay until resumed.
     Paused,
+    /// The same, as an operator asked; back to the front of the line if that was taken back meanwhile.
+    PausedAsAsked,
     /// Back to the front of the line.
     Release {
         /// Digest of the only version that can go on.
@@ -368,7 +370,8 @@ impl Store {
             .hgetall(self.key(id, &format!("sig:{id}")));
         type Answer = (Option<Vec<u8>>, i64, HashMap<String, String>, Vec<(String, String)>);
         let (bytes, ttl_ms, kids, signals): Answer = self.inner.link.pipeline(&pipeline).await?;
-        let expires_ms = self.about_now_ms().await?.saturating_add_signed(ttl_ms.max(0));
+        let now_ms = self.about_now_ms().await?;
+        let expires_ms = u64::try_from(ttl_ms).ok().map(|ttl_ms| now_ms + ttl_ms);
         let checkpoint = match bytes {
             Some(bytes) if record.step > 0 => {
                 Some(pack::read_checkpoint(id, &bytes, expires_ms)?).filter(|found| found.step == record.step)
@@ -411,7 +414,8 @@ impl Store {
                 Then::Retry { delay_ms } | Then::Sleep { delay_ms } => ("s", Some(*delay_ms)),
                 Then::AwaitChildren => ("w", None),
                 Then::AwaitSignal { timeout_ms, .. } => ("w", *timeout_ms),
-                Then::Paused => ("p", None),
+                Then::Paused => ("P", None),
+                Then::PausedAsAsked => ("p", None),
                 Then::Release { .. } => ("q", None),
             };
             let due_ms =

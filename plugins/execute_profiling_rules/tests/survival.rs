@@ -135,7 +135,7 @@ fn what_does_not_fit_is_refused_with_the_reason() {
     for (input, says) in [
         (with(plain.clone(), "key", json!("id")), "there is no column \"id\""),
         (rule(json!({"kind": "completeness", "columns": []})), "rule \"it\": a list of columns is empty"),
-        (rule(json!({"kind": "magic"})), "rules[0].check: unknown variant `magic`"),
+        (rule(json!({"kind": "magic"})), "rules[0].check.kind: unknown variant `magic`"),
         (rule(json!({"kind": "range", "column": "pirat"})), "a range needs `min` or `max`"),
         (rule(json!({"kind": "range", "column": "pirat", "min": 1, "max": "2024-01-01"})), "both be dates"),
         (rule(json!({"kind": "regex", "column": "deny", "pattern": "(?=x)"})), "look-around"),

@@ -28,9 +28,9 @@ pub(super) struct Saved<'a> {
     /// When it was committed.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// When it is forgotten.
-    #[schema(value_type = String, format = DateTime)]
-    expires_at: Timestamp,
+    /// When it is forgotten; null while the job waits without a time-out.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
     /// Run of the job.
     run: u32,
     /// Committed steps at that time; `restart?from=` takes this number.
@@ -100,7 +100,7 @@ impl<'a> Saved<'a> {
                 state: None,
             },
             created_at: Timestamp(checkpoint.created_ms),
-            expires_at: Timestamp(checkpoint.expires_ms),
+            expires_at: checkpoint.expires_ms.map(Timestamp),
             run: checkpoint.run,
             step: checkpoint.step,
             plugin_version: &checkpoint.plugin_version,

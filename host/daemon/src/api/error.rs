@@ -248,7 +248,7 @@ impl From<waymark_store::Error> for Problem {
         match error {
             Error::BadCursor => Self::new(
                 Code::BadCursor,
-                "The cursor is damaged or belongs to another listing: take `next_cursor` of the previous page \
+                "The cursor is damaged: take `next_cursor` of the previous page \
                  as it is, with the same filters, or leave it away to begin again.",
             ),
             Error::Redis(_) => {

@@ -126,7 +126,8 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
             now_ms: claimed.now_ms,
             at: Instant::now(),
         });
-        let running = shared.enter(claimed.jobs.iter().map(|job| job.id));
+        let ids: Vec<_> = claimed.jobs.iter().map(|job| job.id).collect();
+        let running = shared.enter(&claim.token, &ids);
         let mut shares: Vec<Vec<_>> = executors.iter().map(|_| Vec::new()).collect();
         let count = shares.len();
         for (index, job) in claimed.jobs.into_iter().zip(running).enumerate() {

@@ -103,15 +103,14 @@ pub(super) async fn listen(shared: Arc<Shared>) {
     loop {
         match subscription.next().await {
             Message::Wake { .. } | Message::Reconnected => shared.wake.notify_one(),
-            Message::Control { worker, verb, id } => {
+            Message::Control { worker, verb, id, token } => {
                 if worker != shared.worker() {
                     continue;
                 }
-                let Some(running) = shared.find(&id) else { continue };
                 match verb.as_str() {
-                    "pause" => running.want(Wish::Pause),
-                    "resume" => running.want(Wish::GoOn),
-                    "drop" => running.want(Wish::Drop),
+                    "pause" => shared.want(id, token, Wish::Pause),
+                    "resume" => shared.want(id, token, Wish::GoOn),
+                    "drop" => shared.want(id, token, Wish::Drop),
                     _ => tracing::warn!(verb, "unknown control"),
                 }
             }

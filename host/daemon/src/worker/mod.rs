@@ -13,6 +13,7 @@
 mod claims;
 mod commits;
 mod lease;
+mod logs;
 pub mod protocol;
 mod run;
 mod shared;
@@ -28,20 +29,13 @@ use std::{
 };
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
 };
-use waymark_job::JobId;
 use waymark_sandbox as sandbox;
 use waymark_store::Store;
 
 /// How often a worker reports its figures.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// How often job logs are written.
-const LOGS_EVERY: Duration = Duration::from_millis(100);
-/// Log lines written in one call.
-const LOG_LINES_AT_ONCE: usize = 1_000;
-/// Log lines that may wait to be written; more are dropped, so that a flood costs no memory.
-const LOGS_WAITING_MAX: usize = 10_000;
 
 /// Runs a worker process until it has drained: on an order, on SIGTERM, or when the control process is gone.
 ///
@@ -66,7 +60,7 @@ async fn serve() -> anyhow::Result<()> {
     })?;
     let (reports, mut reports_out) = mpsc::unbounded_channel::<Report>();
     let (commits, commits_in) = mpsc::unbounded_channel();
-    let (logs, logs_in) = mpsc::channel(LOGS_WAITING_MAX);
+    let (logs, writer) = logs::channel();
     let shared = Arc::new(Shared::new(
         config.clone(),
         store,
@@ -91,7 +85,7 @@ async fn serve() -> anyhow::Result<()> {
         .map(|index| claims::executor(&shared, index))
         .collect::<Result<Vec<_>, _>>()?;
     tokio::spawn(commits::serve(shared.clone(), commits_in));
-    tokio::spawn(write_logs(shared.clone(), logs_in));
+    tokio::spawn(writer.serve(shared.store.clone()));
     lease::register(&shared).await;
     tokio::spawn(lease::serve(shared.clone()));
     tokio::spawn(lease::listen(shared.clone()));
@@ -130,6 +124,8 @@ async fn drain(shared: &Shared) {
     while shared.in_flight() > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    // An orderly stop loses nothing that was said.
+    shared.logs.flush().await;
     let left = shared.in_flight();
     if left > 0 {
         tracing::warn!(
@@ -143,46 +139,6 @@ async fn drain(shared: &Shared) {
         }
     }
     tracing::info!(worker = shared.worker(), "worker drained");
-}
-
-/// What goes to the writer of job logs.
-enum Log {
-    /// A line, JSON.
-    Line(JobId, String),
-    /// Everything before this shall be written now; answered when it is.
-    Flush(oneshot::Sender<()>),
-}
-
-async fn write_logs(shared: Arc<Shared>, mut entries: mpsc::Receiver<Log>) {
-    loop {
-        let mut lines = Vec::new();
-        let mut waiting = Vec::new();
-        let mut until = None;
-        while lines.len() < LOG_LINES_AT_ONCE && waiting.is_empty() {
-            let entry = match until {
-                None => entries.recv().await,
-                Some(until) => match tokio::time::timeout_at(until, entries.recv()).await {
-                    Ok(entry) => entry,
-                    Err(_) => break,
-                },
-            };
-            match entry {
-                Some(Log::Line(id, line)) => lines.push((id, line)),
-                Some(Log::Flush(answer)) => waiting.push(answer),
-                None => return,
-            }
-            until.get_or_insert_with(|| tokio::time::Instant::now() + LOGS_EVERY);
-        }
-        if !lines.is_empty()
-            && let Err(error) = shared.store.append_logs(lines).await
-        {
-            tracing::warn!(%error, "log lines of jobs are lost");
-        }
-        for answer in waiting {
-            // Whoever waited too long has gone.
-            let _ = answer.send(());
-        }
-    }
 }
 
 async fn report(shared: Arc<Shared>) {

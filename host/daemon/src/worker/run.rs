@@ -4,7 +4,6 @@
 //! committed: a failed attempt goes back to it, so that nothing of an uncommitted step remains.
 
 use super::{
-    Log,
     claims::Claim,
     commits::Item,
     protocol::Report,
@@ -31,8 +30,6 @@ const CADENCE_SHARE: u32 = 20;
 const CADENCE_MAX: Duration = Duration::from_secs(30);
 /// How long a job waits for memory of this host before it asks again.
 const BUSY_WAIT: Duration = Duration::from_millis(50);
-/// Longest wait for a job's log to be written before its end is.
-const FLUSH_MAX: Duration = Duration::from_secs(1);
 /// When a job comes back that the host had no memory for in the middle of a step.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
@@ -170,7 +167,7 @@ impl Job<'_> {
                     }
                     let then = match wish {
                         Wish::GoOn => Then::Continue,
-                        Wish::Pause => Then::Paused,
+                        Wish::Pause => Then::PausedAsAsked,
                         Wish::Release => Then::Release { pin: None },
                         Wish::Drop => return Err(Stop::Gone),
                     };
@@ -307,10 +304,9 @@ impl Job<'_> {
             children: children.iter().map(|(id, outcome)| (id.to_string(), outcome.clone().into())).collect(),
             signals: resume.map(|resume| resume.signals.iter().cloned().collect()).unwrap_or_default(),
             yield_flag: self.running.yields.clone(),
-            // A full channel drops the line: logs never hold up a job.
             logs: Box::new(move |line| {
                 spoke.store(true, Relaxed);
-                drop(logs.try_send(Log::Line(id, line.to_json())));
+                logs.say(id, line.to_json());
             }),
             child_id: Box::new(move |step, index| JobId::child(&id, run, step, index, at_ms).to_string()),
         }
@@ -421,17 +417,10 @@ impl Job<'_> {
         let _ = self.shared.commits.send(self.item(commit, None));
     }
 
-    /// Whoever sees the end of a job sees its whole log. Logs never hold up a job for longer than a moment.
+    /// Whoever sees the end of a job sees its whole log.
     async fn flush_logs(&self) {
         if self.spoke.load(Relaxed) {
-            let (answer, written) = oneshot::channel();
-            let flush = async {
-                if self.shared.logs.send(Log::Flush(answer)).await.is_ok() {
-                    // No answer means that the writer is gone, and the process with it.
-                    let _ = written.await;
-                }
-            };
-            let _ = tokio::time::timeout(FLUSH_MAX, flush).await;
+            self.shared.logs.flush().await;
         }
     }
 
@@ -487,7 +476,7 @@ impl Job<'_> {
                 self.shared.leave(std::iter::once((&self.id, self.running)));
                 return;
             }
-            Stop::Paused => Then::Paused,
+            Stop::Paused => Then::PausedAsAsked,
             Stop::Release(pin) => Then::Release { pin },
             // It waits for memory, which costs no attempt.
             Stop::Fault(Fault::Busy) => Then::Retry { delay_ms: BUSY_RETRY.as_millis() as u64 },
@@ -543,8 +532,7 @@ impl Job<'_> {
             "at": self.claim.now_ms(), "level": "warn",
             "message": "the checkpoint expired: the job restarts from the beginning", "fields": {},
         });
-        // A full channel drops the line: logs never hold up a job.
-        drop(self.shared.logs.try_send(Log::Line(self.id, line.to_string())));
+        self.shared.logs.say(self.id, line.to_string());
         let (reply, answer) = oneshot::channel();
         let commit = self.commit_of(self.base.clone(), Then::Paused, None, Vec::new(), Vec::new());
         let _ = self.shared.commits.send(self.item(commit, Some(reply)));

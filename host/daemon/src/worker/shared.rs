@@ -1,6 +1,6 @@
 //! What all parts of a worker know.
 
-use super::{Log, commits::Item, protocol::Report};
+use super::{commits::Item, logs::Logs, protocol::Report};
 use crate::{
     config::{Config, TypePolicy},
     directory::{self, Load},
@@ -12,12 +12,17 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Notify, mpsc};
 use waymark_job::JobId;
 use waymark_sandbox as sandbox;
 use waymark_store::Store;
+
+/// How long a wish waits for the answer of the claim that it is about.
+const EARLY_KEPT: Duration = Duration::from_secs(10);
+/// Wishes that wait; a host that is told of more has other troubles.
+const EARLY_MAX: usize = 10_000;
 
 /// What somebody wants of a running job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +40,18 @@ pub(super) struct Running {
     pub(super) yields: Arc<AtomicBool>,
     wish: AtomicU8,
     dropped: Notify,
+    /// The claim under which it is held.
+    pub(super) token: String,
 }
 
 impl Running {
-    pub(super) fn new() -> Self {
-        Self { yields: Arc::default(), wish: AtomicU8::new(Wish::GoOn as u8), dropped: Notify::new() }
+    fn new(token: &str) -> Self {
+        Self {
+            yields: Arc::default(),
+            wish: AtomicU8::new(Wish::GoOn as u8),
+            dropped: Notify::new(),
+            token: token.to_owned(),
+        }
     }
 
     pub(super) fn wish(&self) -> Wish {
@@ -147,7 +159,7 @@ pub(super) struct Shared {
     pub(super) engine: sandbox::Engine,
     pub(super) metrics: WorkerMetrics,
     pub(super) commits: mpsc::UnboundedSender<Item>,
-    pub(super) logs: mpsc::Sender<Log>,
+    pub(super) logs: Logs,
     /// There may be something to claim.
     pub(super) wake: Notify,
     /// A slot may be free.
@@ -158,6 +170,8 @@ pub(super) struct Shared {
     generation: AtomicU32,
     plugins: RwLock<Arc<Plugins>>,
     running: Mutex<HashMap<JobId, Arc<Running>>>,
+    /// Wishes about claims whose answer is still on its way.
+    early: Mutex<HashMap<(JobId, String), (Wish, Instant)>>,
     in_flight: AtomicUsize,
     draining: AtomicBool,
     /// Moving average of the time a job stays on this worker, nanoseconds.
@@ -176,7 +190,7 @@ impl Shared {
         name: String,
         metrics: WorkerMetrics,
         commits: mpsc::UnboundedSender<Item>,
-        logs: mpsc::Sender<Log>,
+        logs: Logs,
         reports: mpsc::UnboundedSender<Report>,
     ) -> anyhow::Result<Self> {
         let mut random = [0; 6];
@@ -197,6 +211,7 @@ impl Shared {
             generation: AtomicU32::new(0),
             plugins: RwLock::default(),
             running: Mutex::default(),
+            early: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             stay_ns: AtomicU64::new(10_000_000),
@@ -231,8 +246,30 @@ impl Shared {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn find(&self, id: &JobId) -> Option<Arc<Running>> {
-        self.running().get(id).cloned()
+    fn early(&self) -> MutexGuard<'_, HashMap<(JobId, String), (Wish, Instant)>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells a job held under this claim what is wanted of it. The word may be faster than the answer of the claim:
+    /// then it waits for it.
+    pub(super) fn want(&self, id: JobId, token: String, wish: Wish) {
+        let tell = || {
+            let running = self.running().get(&id).filter(|running| running.token == token).cloned();
+            running.map(|running| running.want(wish)).is_some()
+        };
+        if tell() {
+            return;
+        }
+        let mut early = self.early();
+        early.retain(|_, (_, at)| at.elapsed() < EARLY_KEPT);
+        if early.len() < EARLY_MAX {
+            early.insert((id, token.clone()), (wish, Instant::now()));
+        }
+        drop(early);
+        // It may have come in between.
+        if tell() {
+            self.early().remove(&(id, token));
+        }
     }
 
     pub(super) fn report(&self, report: Report) {
@@ -255,16 +292,31 @@ impl Shared {
         self.in_flight.load(Relaxed)
     }
 
-    /// Takes up claimed jobs.
-    pub(super) fn enter(&self, ids: impl Iterator<Item = JobId>) -> Vec<Arc<Running>> {
+    /// Takes up claimed jobs. A job that is here under an older claim is dropped under that one.
+    pub(super) fn enter(&self, token: &str, ids: &[JobId]) -> Vec<Arc<Running>> {
         let mut running = self.running();
         let entered: Vec<_> = ids
-            .map(|id| {
-                let one = Arc::new(Running::new());
-                running.insert(id, one.clone());
+            .iter()
+            .map(|&id| {
+                let one = Arc::new(Running::new(token));
+                if let Some(older) = running.insert(id, one.clone()) {
+                    older.want(Wish::Drop);
+                }
                 one
             })
             .collect();
+        let ids: Vec<_> = {
+            let early = self.early();
+            let known = |id: &&JobId| early.contains_key(&(**id, token.to_owned()));
+            if early.is_empty() { Vec::new() } else { ids.iter().filter(known).copied().collect() }
+        };
+        for id in ids {
+            if let (Some(one), Some((wish, _))) =
+                (running.get(&id), self.early().remove(&(id, token.to_owned())))
+            {
+                one.want(wish);
+            }
+        }
         drop(running);
         self.in_flight.fetch_add(entered.len(), Relaxed);
         if self.is_draining() {
@@ -291,7 +343,7 @@ impl Shared {
     }
 
     /// Notes how long a job stayed: short jobs are claimed ahead.
-    pub(super) fn stayed(&self, time: std::time::Duration) {
+    pub(super) fn stayed(&self, time: Duration) {
         let now = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(10_000_000_000);
         let before = self.stay_ns.load(Relaxed);
         self.stay_ns.store(before - before / 16 + now / 16, Relaxed);

@@ -1,0 +1,124 @@
+//! What jobs say, on its way to the store.
+//!
+//! Lines gather for a moment and travel together. They never hold up a job: beyond [`WAITING_BYTES_MAX`] they are
+//! dropped, and counted. Whoever must know that all lines are written asks for a flush.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use waymark_job::JobId;
+use waymark_store::Store;
+
+/// How long lines gather.
+const EVERY: Duration = Duration::from_millis(100);
+/// Bytes written in one call: a longer call would keep others waiting.
+const BYTES_AT_ONCE: usize = 1 << 20;
+/// Lines written in one call.
+const LINES_AT_ONCE: usize = 1_000;
+/// Bytes that may wait, so that a flood costs no memory.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// Longest wait for a flush.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+enum Entry {
+    /// JSON.
+    Line(JobId, String),
+    /// Everything before this shall be written now; answered when it is.
+    Flush(oneshot::Sender<()>),
+}
+
+#[derive(Default)]
+struct Waiting {
+    bytes: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+/// The way in. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Logs {
+    entries: mpsc::UnboundedSender<Entry>,
+    waiting: Arc<Waiting>,
+}
+
+/// Writes what comes in.
+pub(super) struct Writer {
+    entries: mpsc::UnboundedReceiver<Entry>,
+    waiting: Arc<Waiting>,
+}
+
+pub(super) fn channel() -> (Logs, Writer) {
+    let (sender, entries) = mpsc::unbounded_channel();
+    let waiting = Arc::<Waiting>::default();
+    (Logs { entries: sender, waiting: waiting.clone() }, Writer { entries, waiting })
+}
+
+impl Logs {
+    /// Hands over a line, JSON.
+    pub(super) fn say(&self, id: JobId, line: String) {
+        let bytes = line.len();
+        if self.waiting.bytes.fetch_add(bytes, Relaxed) + bytes > WAITING_BYTES_MAX {
+            self.waiting.bytes.fetch_sub(bytes, Relaxed);
+            self.waiting.dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        // The writer lives as long as the process.
+        let _ = self.entries.send(Entry::Line(id, line));
+    }
+
+    /// Waits until all that was said is written, for a second at most.
+    pub(super) async fn flush(&self) {
+        let (answer, written) = oneshot::channel();
+        if self.entries.send(Entry::Flush(answer)).is_ok() {
+            let _ = tokio::time::timeout(FLUSH_MAX, written).await;
+        }
+    }
+}
+
+impl Writer {
+    pub(super) async fn serve(mut self, store: Store) {
+        loop {
+            let (mut lines, mut bytes) = (Vec::new(), 0);
+            let (mut flushes, mut until) = (Vec::new(), None);
+            while bytes < BYTES_AT_ONCE && lines.len() < LINES_AT_ONCE && flushes.is_empty() {
+                let entry = match until {
+                    None => self.entries.recv().await,
+                    Some(until) => match tokio::time::timeout_at(until, self.entries.recv()).await {
+                        Ok(entry) => entry,
+                        Err(_) => break,
+                    },
+                };
+                match entry {
+                    Some(Entry::Line(id, line)) => {
+                        bytes += line.len();
+                        lines.push((id, line));
+                    }
+                    Some(Entry::Flush(answer)) => flushes.push(answer),
+                    None => return,
+                }
+                until.get_or_insert_with(|| Instant::now() + EVERY);
+            }
+            if !lines.is_empty()
+                && let Err(error) = store.append_logs(lines).await
+            {
+                tracing::warn!(%error, "log lines of jobs are lost");
+            }
+            self.waiting.bytes.fetch_sub(bytes, Relaxed);
+            let dropped = self.waiting.dropped.swap(0, Relaxed);
+            if dropped > 0 {
+                tracing::warn!(lines = dropped, "jobs said more than can be written; log lines were dropped");
+            }
+            for answer in flushes {
+                // Whoever waited too long has gone.
+                let _ = answer.send(());
+            }
+        }
+    }
+}
