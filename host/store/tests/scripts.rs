@@ -193,8 +193,7 @@ async fn a_pending_pause_is_honoured_by_every_commit_that_does_not_end_the_job()
         (Then::AwaitSignal { name: "go".into(), timeout_ms: Some(5) }, State::Paused),
         (Then::Release { pin: None }, State::Paused),
         (Then::Paused, State::Paused),
-        // Nobody wants it any more.
-        (Then::PausedAsAsked, State::Queued),
+        (Then::PausedAsAsked, State::Paused),
         (Then::Succeeded { result: "1".into() }, State::Succeeded),
         (Then::Failed, State::Failed),
     ];
@@ -228,6 +227,56 @@ async fn a_pause_that_is_taken_back_does_not_happen() {
     assert_eq!(answer, ControlAnswer::Done(State::Running));
     assert_eq!(world.commit(held.step(Then::Continue)).await, CommitAnswer::Done(State::Running));
     world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_pause_that_was_taken_back_sends_the_job_back_to_its_line() {
+    let world = World::new().await;
+    let mut held = world.running().await;
+    let id = held.id;
+    for control in [Control::Pause, Control::Resume] {
+        world.store.control(&id, control, None).await.unwrap();
+    }
+    assert_eq!(world.commit(held.step(Then::PausedAsAsked)).await, CommitAnswer::Done(State::Queued));
+    world.check_ledger();
+    assert_eq!(world.claim(1).await[0].id, id);
+}
+
+#[tokio::test]
+async fn a_commit_onto_one_that_the_server_lost_is_refused_and_the_job_goes_on_from_what_is_kept() {
+    let world = World::new().await;
+    let mut held = world.running().await;
+    assert_eq!(world.commit(held.step(Then::Continue)).await, CommitAnswer::Done(State::Running));
+    // Steps 2 and 3 are done, but nobody kept step 2.
+    let _lost = held.step(Then::Continue);
+    assert_eq!(world.commit(held.step(Then::Continue)).await, CommitAnswer::Lost);
+    world.check_ledger();
+    let again = world.claim(1).await.pop().unwrap();
+    assert_eq!((again.id, again.record.step, again.record.crashes), (held.id, 1, 0));
+    // The same in the first commit after a claim.
+    let mut again = again;
+    again.record.step = 5;
+    assert_eq!(world.commit(again.step(Then::Continue)).await, CommitAnswer::Lost);
+    world.check_ledger();
+    assert_eq!(world.store.outputs(&held.id, 0, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn jobs_that_a_worker_does_not_hold_are_given_back_unless_they_are_claimed_anew() {
+    let world = World::new().await;
+    world.queue(2).await;
+    let held = world.claim(2).await;
+    let mut known = world.store.held(0, "w1").await.unwrap();
+    known.sort();
+    let mut expected: Vec<_> = held.iter().map(|one| (one.id, one.token.clone())).collect();
+    expected.sort();
+    assert_eq!(known, expected);
+    assert!(world.store.held(0, "another").await.unwrap().is_empty());
+    let other = (held[1].id, "0".repeat(32));
+    assert_eq!(world.store.give_back(0, &[known[0].clone(), other]).await.unwrap(), 1);
+    world.check_ledger();
+    assert_eq!(world.state(&known[0].0).await, State::Queued);
+    assert_eq!(world.state(&known[1].0).await, State::Running);
 }
 
 #[tokio::test]

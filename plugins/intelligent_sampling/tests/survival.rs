@@ -44,8 +44,7 @@ fn a_random_sample_has_its_size_and_no_row_twice() {
 
 #[test]
 fn a_large_sample_is_whole_in_the_output_and_cut_in_the_result() {
-    let strategy =
-        json!({"kind": "stratified", "by": ["deny", "afam", "single", "hschool", "selfemp", "phist"]});
+    let strategy = json!({"kind": "stratified", "by": ["deny", "afam", "single", "hschool", "selfemp", "phist", "insurance", "condomin"]});
     let run = run(&with(hmda(strategy), "sample_size", json!(2380)));
     let result = run.result.unwrap();
     assert_eq!(result["sample_complete"], false);
