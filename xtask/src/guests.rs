@@ -1,18 +1,11 @@
 //! Builds every guest of the workspace to WebAssembly, in one build with one shared target directory.
 //!
-//! The normal way is the target that `rustup` installs. Where it is not to be had (offline, or a tool chain of a
-//! distribution), the standard library is built from the source that Debian packages beside its compiler.
+//! How a guest is compiled, [`waymark_build`] knows; here missing packages are installed.
 
-use crate::{cargo, root, run, setup, target};
+use crate::{root, run, setup, target};
 use anyhow::Context as _;
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
-
-const TARGET: &str = "wasm32-unknown-unknown";
-/// Debian's compiler that has the standard library's source in a package.
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+use std::path::PathBuf;
+use waymark_build::{Error, PROFILE, TARGET, Toolchain};
 
 /// Builds all guests and copies them to `target/guests/NAME.wasm`. Returns that folder.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
@@ -20,19 +13,22 @@ pub(crate) fn build() -> anyhow::Result<PathBuf> {
     anyhow::ensure!(!names.is_empty(), "there is no guest in plugins/ or tests/guests/");
     let directory = target().join("guests");
     std::fs::create_dir_all(&directory)?;
-    let mut command = cargo();
-    command.args(["build", "--profile", "guest", "--lib", "--target", TARGET]);
+    let toolchain = match Toolchain::find(&root()) {
+        Err(Error::Packages(packages)) => {
+            setup::install(packages)?;
+            Toolchain::find(&root())?
+        }
+        found => found?,
+    };
+    let mut command = toolchain.cargo(&root());
     command.arg("--target-dir").arg(&directory);
     for name in &names {
         command.args(["-p", name]);
     }
-    if !has_target()? {
-        from_source(&mut command)?;
-    }
     run(&mut command)?;
     for name in &names {
         let file = format!("{}.wasm", name.replace('-', "_"));
-        let built = directory.join(TARGET).join("guest").join(&file);
+        let built = directory.join(TARGET).join(PROFILE).join(&file);
         std::fs::copy(&built, directory.join(format!("{name}.wasm")))
             .with_context(|| format!("{} was not built", built.display()))?;
     }
@@ -59,45 +55,4 @@ fn names() -> anyhow::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// Has the ordinary tool chain the target, or can rustup give it?
-fn has_target() -> anyhow::Result<bool> {
-    let sysroot = sysroot()?;
-    if sysroot.join("lib/rustlib").join(TARGET).is_dir() {
-        return Ok(true);
-    }
-    if setup::has("rustup") {
-        println!("+ rustup target add {TARGET}");
-        let added = Command::new("rustup").args(["target", "add", TARGET]).stderr(Stdio::null()).status()?;
-        if added.success() && sysroot.join("lib/rustlib").join(TARGET).is_dir() {
-            return Ok(true);
-        }
-    }
-    println!("the target {TARGET} cannot be installed: building its standard library from source");
-    Ok(false)
-}
-
-fn sysroot() -> anyhow::Result<PathBuf> {
-    let output = Command::new("rustc").args(["--print", "sysroot"]).current_dir(root()).output()?;
-    anyhow::ensure!(output.status.success(), "rustc --print sysroot failed");
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
-}
-
-fn from_source(command: &mut Command) -> anyhow::Result<()> {
-    let source = |rustc: &str| -> Option<bool> {
-        let output = Command::new(rustc).args(["--print", "sysroot"]).output().ok()?;
-        let sysroot = String::from_utf8(output.stdout).ok()?;
-        Some(Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/std/Cargo.toml").is_file())
-    };
-    if source(DEBIAN_RUSTC) != Some(true) {
-        setup::install(&["rustc-web", "rust-web-src"])?;
-    }
-    let linker = sysroot()?.join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld");
-    command
-        .env("RUSTC", DEBIAN_RUSTC)
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker)
-        .args(["-Z", "build-std=std,panic_abort"]);
-    Ok(())
 }

@@ -232,7 +232,7 @@ fn job_path(id: &str) -> String {
 }
 
 /// The text itself, that of `@FILE`, or standard input for `-`.
-fn text_of(argument: &str) -> anyhow::Result<String> {
+pub(super) fn text_of(argument: &str) -> anyhow::Result<String> {
     match argument.strip_prefix('@') {
         _ if argument == "-" => {
             let mut text = String::new();

@@ -29,7 +29,7 @@ pub enum Command {
         #[command(subcommand)]
         command: job::JobCommand,
     },
-    /// List and install job types.
+    /// Write, build, try, list and install job types.
     Plugin {
         /// Which host.
         #[command(flatten)]
@@ -67,7 +67,7 @@ impl Command {
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Job { remote, command } => job::run(&Client::new(&remote)?, command).await,
-        Command::Plugin { remote, command } => plugin::run(&Client::new(&remote)?, command).await,
+        Command::Plugin { remote, command } => plugin::run(&remote, command).await,
         Command::Queue { remote, command } => queue::run(&Client::new(&remote)?, command).await,
         Command::Host(command) => host::run(command).await,
     }

@@ -1,7 +1,13 @@
-//! `waymark plugin list|show|install|remove`.
+//! `waymark plugin`: `new`, `build`, `check` and `run` work on this machine alone, for authors; `list`, `show`,
+//! `install` and `remove` ask a host.
+
+mod build;
+mod check;
+mod run;
+mod scaffold;
 
 use super::{
-    Client,
+    Client, Remote,
     client::{pretty, read, segment},
     table::{self, cell, say},
 };
@@ -14,6 +20,14 @@ use std::path::PathBuf;
 /// What to do with plugins.
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
+    /// Begin a job type in Rust: a new crate with a test and an input to try.
+    New(scaffold::New),
+    /// Compile a job type in Rust to a .wasm file.
+    Build(build::Build),
+    /// Check a .wasm file as a host does, and show what it says of itself.
+    Check(check::Check),
+    /// Run one job of a .wasm file in the sandbox, without a host and without a store.
+    Run(Box<run::Run>),
     /// List the job types of a host, with the errors of files that it refused.
     List,
     /// Show a job type with its schemas.
@@ -39,9 +53,22 @@ pub enum PluginCommand {
 /// Runs the command.
 ///
 /// # Errors
-/// The host cannot be reached or refused.
-pub async fn run(client: &Client, command: PluginCommand) -> anyhow::Result<()> {
+/// The host cannot be reached or refused; or the job type cannot be made, built or accepted, or its job failed.
+pub async fn run(remote: &Remote, command: PluginCommand) -> anyhow::Result<()> {
     match command {
+        PluginCommand::New(new) => scaffold::run(&new, remote.json),
+        PluginCommand::Build(build) => build::run(&build, remote.json),
+        PluginCommand::Check(check) => check::run(&check, remote.json).await,
+        PluginCommand::Run(run) => run::run(*run, remote.json).await,
+        command => ask(&Client::new(remote)?, command).await,
+    }
+}
+
+async fn ask(client: &Client, command: PluginCommand) -> anyhow::Result<()> {
+    match command {
+        // They need no host.
+        PluginCommand::New(_) | PluginCommand::Build(_) | PluginCommand::Check(_) | PluginCommand::Run(_) => {
+        }
         PluginCommand::List => {
             let answer: Value = client.get("/api/v1/plugins", &[]).await?;
             if client.print(&answer) {
