@@ -83,9 +83,10 @@ fn main() -> ExitCode {
     }
 }
 
+/// One thread: a request travels from the socket to the store and back without waking another, which halves the time
+/// of a short one. What is heavy, guests and compilers, runs in processes of its own.
 fn run(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be started")?

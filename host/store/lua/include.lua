@@ -107,12 +107,13 @@ local function split_line(name)
   return string.match(name, '^([^|]*)|([^|]*)|(%d)$')
 end
 
+-- Answers whether the line is served: nobody need be woken for a queue that is paused.
 local function open_line(queue, selector, priority)
   redis.call('SADD', key('lines:' .. queue), selector .. '|' .. priority)
-  if redis.call('SISMEMBER', key('paused'), queue) == 0 then
-    local score = (9 - priority) * PRIORITY_SPAN + (NOW_US - EPOCH_US)
-    redis.call('ZADD', key('ready:' .. selector), 'NX', string.format('%.0f', score), priority .. '|' .. queue)
-  end
+  if redis.call('SISMEMBER', key('paused'), queue) == 1 then return false end
+  local score = (9 - priority) * PRIORITY_SPAN + (NOW_US - EPOCH_US)
+  redis.call('ZADD', key('ready:' .. selector), 'NX', string.format('%.0f', score), priority .. '|' .. queue)
+  return true
 end
 
 local function flush()
@@ -128,15 +129,13 @@ local function flush()
   for name, list in pairs(pushed) do
     if #list > 0 then
       write_many('LPUSH', key('line:' .. name), list)
-      open_line(split_line(name))
-      woken = true
+      woken = open_line(split_line(name)) or woken
     end
   end
   for name, list in pairs(fronts) do
     if #list > 0 then
       write_many('RPUSH', key('line:' .. name), list)
-      open_line(split_line(name))
-      woken = true
+      woken = open_line(split_line(name)) or woken
     end
   end
   -- A worker that waits for the time known before would be late.
