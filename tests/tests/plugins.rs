@@ -462,4 +462,12 @@ fn a_plugin_that_keeps_trapping_is_quarantined_and_its_jobs_wait_for_a_mended_on
     let mended = host.get("/api/v1/plugins/counter").expect(200);
     assert_eq!((&mended["state"], &mended["error"]), (&json!("loaded"), &Value::Null));
     assert_eq!(host.job(&held)["plugin_digest"], mended["digest"]);
+
+    for _ in 0..3 {
+        trap();
+    }
+    let again = host.plugin("counter", "quarantined", SOON, |plugin| plugin["state"] == "quarantined");
+    let message = again["error"]["message"].as_str().expect("a sentence");
+    let first = plugin["digest"].as_str().expect("a digest");
+    assert!(message.contains("in service before") && message.contains(&first[..12]), "{message}");
 }

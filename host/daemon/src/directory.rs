@@ -661,9 +661,16 @@ impl Handle {
         {
             tracing::error!(plugin = name, digest, reason, "plugin quarantined");
             known.status.state = "quarantined".into();
+            let before = known.status.versions.iter().rev().find(|version| version.digest != digest);
+            let offer = before.map_or_else(String::new, |version| {
+                format!(
+                    ", or the file of version {} ({:.12}), which was in service before",
+                    version.version, version.digest
+                )
+            });
             known.status.error = Some(Error::new(
                 "quarantined",
-                format!("{reason}: its jobs wait. Put a mended version into the plugin directory"),
+                format!("{reason}: its jobs wait. Put a mended version into the plugin directory{offer}"),
             ));
         }
         drop(shared);

@@ -8,6 +8,7 @@
 //! * `claims`: how many jobs to take, and when.
 //! * `run`: one job from claim to its last commit.
 //! * `commits`: many jobs' commits in few calls.
+//! * `logs`: what jobs say, on its way to the store.
 //! * `lease`: staying alive in the eyes of the store, and hearing of controls.
 
 mod claims;
@@ -17,6 +18,8 @@ mod logs;
 pub mod protocol;
 mod run;
 mod shared;
+
+pub(crate) use run::classify;
 
 use crate::metrics::WorkerMetrics;
 use anyhow::Context as _;

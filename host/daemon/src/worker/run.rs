@@ -566,7 +566,7 @@ fn is_said_by_guest(kind: &str) -> bool {
 }
 
 /// The error to show, when the guest said to come back, and whether another attempt makes sense.
-fn classify(fault: Fault) -> (JobError, Option<u64>, bool) {
+pub(crate) fn classify(fault: Fault) -> (JobError, Option<u64>, bool) {
     let error = |kind: &str, message| JobError { kind: kind.to_owned(), message, trace: None };
     match fault {
         Fault::Failure(Failure::Transient(message)) => (error("transient", message), None, true),

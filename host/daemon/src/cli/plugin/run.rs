@@ -5,7 +5,10 @@
 //! a fresh one goes on from the checkpoint. What needs other jobs needs a host.
 
 use super::check::{self, Accepted};
-use crate::cli::{client::pretty, job::text_of, table::say};
+use crate::{
+    cli::{client::pretty, job::text_of, table::say},
+    worker,
+};
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -18,7 +21,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use waymark_job::{Failure, JobId, Progress};
+use waymark_job::{JobError, JobId, Progress};
 use waymark_sandbox::{Effects, Fault, FileGrant, Grants, Instance, JobContext, LogLine, Outcome, Snapshot};
 
 /// The job's id: always the same, so that two runs can be compared.
@@ -81,18 +84,8 @@ struct Failed {
 
 impl From<Fault> for Failed {
     fn from(fault: Fault) -> Self {
-        let failed = |kind: &str, message, again| Self { kind: kind.to_owned(), message, trace: None, again };
-        match fault {
-            Fault::Failure(Failure::Transient(message)) => failed("transient", message, true),
-            Fault::Failure(Failure::RetryAfter(_, message)) => failed("retry-after", message, true),
-            Fault::Failure(Failure::Permanent(message)) => failed("permanent", message, false),
-            Fault::Failure(Failure::InvalidInput(message)) => failed("invalid-input", message, false),
-            Fault::Trap { kind, message, trace } => {
-                Self { trace, ..failed(kind, message, kind == "guest-trap") }
-            }
-            Fault::Busy => failed("host-error", "there is no memory to spare".into(), true),
-            Fault::Host(message) => failed("host-error", message, true),
-        }
+        let (JobError { kind, message, trace }, _, again) = worker::classify(fault);
+        Self { kind, message, trace, again }
     }
 }
 
