@@ -122,7 +122,7 @@ pub struct View {
 }
 
 /// What to list.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Any of these states; empty: all.
     pub states: Vec<State>,

@@ -201,6 +201,17 @@ pub(super) struct JobPage<'a> {
     next_cursor: Option<&'a str>,
 }
 
+/// States by their names, with commas between them.
+pub(super) fn states(names: Option<&str>) -> Result<Vec<State>, Problem> {
+    let state = |name| {
+        State::from_name(name).ok_or_else(|| {
+            let all = State::ALL.map(State::name).join(", ");
+            invalid_query(format!("status: there is no {:?}; there are {all}", shorten(name)))
+        })
+    };
+    names.into_iter().flat_map(|names| names.split(',')).map(state).collect()
+}
+
 /// Lists jobs, newest first.
 #[utoipa::path(
     get, path = "/api/v1/jobs", tag = "jobs", operation_id = "list_jobs", params(List),
@@ -225,15 +236,8 @@ pub(super) async fn list(
     }
     let most = if include == Include::NONE { LIST_MAX } else { LIST_FULL_MAX };
     let limit = limit(query.limit, LIST_DEFAULT, most)?;
-    let mut states = Vec::new();
-    for name in query.status.iter().flat_map(|names| names.split(',')) {
-        states.push(State::from_name(name).ok_or_else(|| {
-            let all = State::ALL.map(State::name).join(", ");
-            invalid_query(format!("status: there is no {:?}; there are {all}", shorten(name)))
-        })?);
-    }
     let filter = Filter {
-        states,
+        states: states(query.status.as_deref())?,
         job_type: query.job_type,
         queue: query.queue,
         tag: query.tag,

@@ -1,7 +1,7 @@
 //! The OpenAPI document, generated from the handlers. A copy is kept in `host/daemon/openapi.json`, so that a change
 //! of the contract shows in review.
 
-use super::{Service, batch, checkpoints, error, events, health, hosts, jobs, output, plugins, queues};
+use super::{Service, batch, bulk, checkpoints, error, events, health, hosts, jobs, output, plugins, queues};
 use axum::{
     http::header,
     response::{IntoResponse, Response},
@@ -54,6 +54,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::with_openapi(Base::openapi())
         .routes(routes!(jobs::create, jobs::list))
         .routes(routes!(batch::create))
+        .routes(routes!(bulk::step))
         .routes(routes!(jobs::show, jobs::delete))
         .routes(routes!(jobs::pause))
         .routes(routes!(jobs::resume))

@@ -71,6 +71,8 @@ pub enum JobCommand {
         #[arg(required = true)]
         ids: Vec<String>,
     },
+    /// Pause, resume, restart, cancel or delete all jobs that a filter takes. Only counts them without --yes.
+    Bulk(Bulk),
     /// Print a job's log lines.
     Logs {
         /// The job's id.
@@ -165,7 +167,7 @@ pub struct Submit {
 
 /// Which jobs.
 #[derive(Args, Debug)]
-pub struct List {
+pub struct Filter {
     /// States, with commas between them.
     #[arg(long)]
     status: Option<String>,
@@ -181,6 +183,42 @@ pub struct List {
     /// Your id for the larger whole.
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
+}
+
+impl Filter {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let Self { status, job_type, queue, tag, correlation_id } = self;
+        [
+            ("status", status),
+            ("type", job_type),
+            ("queue", queue),
+            ("tag", tag),
+            ("correlation_id", correlation_id),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.clone()?)))
+        .collect()
+    }
+}
+
+/// What to do with many jobs.
+#[derive(Args, Debug)]
+pub struct Bulk {
+    /// What to do with each.
+    #[arg(value_parser = ["pause", "resume", "restart", "cancel", "delete"])]
+    action: String,
+    #[command(flatten)]
+    filter: Filter,
+    /// Do it, instead of only counting.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Which jobs to list.
+#[derive(Args, Debug)]
+pub struct List {
+    #[command(flatten)]
+    filter: Filter,
     /// Most jobs, 1 to 1000.
     #[arg(long, default_value_t = 50)]
     limit: u32,
@@ -210,6 +248,7 @@ pub async fn run(client: &Client, command: JobCommand) -> anyhow::Result<()> {
             })
             .await
         }
+        JobCommand::Bulk(bulk) => self::bulk(client, bulk).await,
         JobCommand::Logs { id, follow } => logs(client, &id, follow).await,
         JobCommand::Output { id, from, limit, follow } => output(client, &id, from, limit, follow).await,
         JobCommand::Checkpoints { id, step } => checkpoints(client, &id, step).await,
@@ -300,18 +339,45 @@ async fn submit(client: &Client, submit: Submit) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn list(client: &Client, list: List) -> anyhow::Result<()> {
-    let mut query = vec![("limit", list.limit.to_string())];
-    for (name, value) in [
-        ("status", list.status),
-        ("type", list.job_type),
-        ("queue", list.queue),
-        ("tag", list.tag),
-        ("correlation_id", list.correlation_id),
-        ("cursor", list.cursor),
-    ] {
-        query.extend(value.map(|value| (name, value)));
+async fn bulk(client: &Client, bulk: Bulk) -> anyhow::Result<()> {
+    let mut query = bulk.filter.query();
+    query.push(("dry_run", (!bulk.yes).to_string()));
+    let path = format!("/api/v1/jobs/bulk/{}", bulk.action);
+    let (mut matched, mut done, mut refused) = (0, 0, 0);
+    let mut cursor: Option<String> = None;
+    loop {
+        let mut request = client.request(Method::POST, &path).query(&query);
+        if let Some(cursor) = &cursor {
+            request = request.query(&[("cursor", cursor)]);
+        }
+        let answer: Value = read(client.send(request).await?).await?;
+        let number = |name: &str| answer[name].as_u64().unwrap_or(0);
+        matched += number("matched");
+        done += number("done");
+        refused += number("refused");
+        cursor = answer["next_cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            break;
+        }
+        if bulk.yes && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+            eprintln!("{done} of {matched} so far");
+        }
     }
+    if client.print(&json!({"matched": matched, "done": done, "refused": refused, "dry_run": !bulk.yes})) {
+        return Ok(());
+    }
+    if bulk.yes {
+        say!("{}: {done} of {matched} jobs; {refused} were in a state that it does not fit", bulk.action);
+    } else {
+        say!("{}: {matched} jobs match. Nothing was done; repeat with --yes", bulk.action);
+    }
+    Ok(())
+}
+
+async fn list(client: &Client, list: List) -> anyhow::Result<()> {
+    let mut query = list.filter.query();
+    query.push(("limit", list.limit.to_string()));
+    query.extend(list.cursor.map(|cursor| ("cursor", cursor)));
     let answer: Value = client.get("/api/v1/jobs", &query).await?;
     if client.print(&answer) {
         return Ok(());

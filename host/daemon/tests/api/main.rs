@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_requests;
+mod bulk;
 mod follow;
 mod harness;
 mod limits;
