@@ -119,7 +119,8 @@ fn bar(job: &Value) {
 /// Runs the demo.
 pub(crate) fn run() -> anyhow::Result<()> {
     setup::redis()?;
-    crate::run(cargo().args(["build", "--release", "-p", "waymark"]))?;
+    // As the tests do: another selection of packages would have Wasmtime compiled anew.
+    crate::run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
     let built = guests::build()?;
     let folder = target().join("demo");
     if folder.exists() {
