@@ -1,24 +1,35 @@
 #!lua
--- Appends log lines of jobs that exist. The oldest beyond the limit are dropped, and counted.
+-- Appends log lines of jobs that exist. The oldest beyond the limits are dropped, and counted.
 --
 -- KEYS[1]  head of the partition's keys
 -- ARGV     lines kept per job, then for each job: id, number of lines, the lines
 --
 -- Answers  how many jobs were written
 -- Events   the present state of each of them
+-- Of each job: a hostile one must not fill the server with long lines.
+local BYTES_MAX = 1048576
 local keep = tonumber(ARGV[1])
 local at, last, written = 2, #ARGV, 0
 while at <= last do
   local id, number = ARGV[at], tonumber(ARGV[at + 1])
   if redis.call('HEXISTS', key('jobs'), id) == 1 then
     local name, lines = key('log:' .. id), {}
-    for index = 1, number do lines[index] = ARGV[at + 1 + index] end
-    write_many('RPUSH', name, lines)
-    local over = redis.call('LLEN', name) - keep
-    if over > 0 then
-      redis.call('LTRIM', name, over, -1)
-      redis.call('HINCRBY', key('dropped'), id, over)
+    local bytes = 0
+    for index = 1, number do
+      lines[index] = ARGV[at + 1 + index]
+      bytes = bytes + #lines[index]
     end
+    write_many('RPUSH', name, lines)
+    bytes = bytes + tonumber(redis.call('HGET', key('logbytes'), id) or 0)
+    local over, dropped = redis.call('LLEN', name) - keep, 0
+    while over > 0 or bytes > BYTES_MAX do
+      local gone = redis.call('LPOP', name, math.max(1, math.min(over, PIECE)))
+      if not gone then break end
+      for _, line in ipairs(gone) do bytes = bytes - #line end
+      over, dropped = over - #gone, dropped + #gone
+    end
+    redis.call('HSET', key('logbytes'), id, bytes)
+    if dropped > 0 then redis.call('HINCRBY', key('dropped'), id, dropped) end
     local letter = 'r'
     if redis.call('HEXISTS', key('claims'), id) == 0 then
       local stored = redis.call('HGET', key('st'), id)

@@ -803,6 +803,14 @@ async fn log_lines_are_kept_up_to_their_limit() {
     assert_eq!((page.first, page.lines), (23, vec!["{\"n\":23}".to_owned()]));
     let page = world.store.logs(&id, 25, 10).await.unwrap();
     assert_eq!((page.first, page.lines.len()), (25, 0));
+    // Long lines are fewer: 1 MiB is kept.
+    let long = format!("\"{}\"", "x".repeat(400_000));
+    world.store.append_logs((0..4).map(|_| (id, long.clone())).collect()).await.unwrap();
+    let page = world.store.logs(&id, 0, 100).await.unwrap();
+    assert_eq!((page.first, page.lines.len()), (27, 2));
+    world.store.append_logs(vec![(id, "{}".into())]).await.unwrap();
+    let page = world.store.logs(&id, 0, 100).await.unwrap();
+    assert_eq!((page.first, page.lines.len()), (27, 3));
     world.check_ledger();
 }
 

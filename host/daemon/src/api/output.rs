@@ -110,7 +110,7 @@ pub(super) struct Logs<'a> {
     dropped: u64,
 }
 
-/// Log lines that the job wrote; the newest 1,000 are kept.
+/// Log lines that the job wrote; the newest 1,000 or 1 MiB are kept.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/logs", tag = "jobs", operation_id = "job_logs",
     params(("id" = String, Path, description = "The job's id."), LogSlice),
