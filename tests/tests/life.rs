@@ -757,3 +757,18 @@ fn a_job_whose_type_a_host_lacks_is_left_for_another() {
     assert_eq!(first.result(&moved)["sum"], 15);
     assert_eq!(first.result(&later)["sum"], 21);
 }
+
+#[test]
+fn a_job_that_is_too_old_is_not_tried_again() {
+    let world = World::new(
+        "[plugins.counter.retry]\nmax_attempts = 1000\nbackoff = \"fixed\"\nbase_ms = 50\njitter = false\nmax_age_ms = 1000\n",
+    );
+    let host = world.host(&["counter"]);
+    let input = json!({"steps": 2, "transient_at": 1, "transient_attempts": 1_000_000});
+    let id = host.submit(&json!({"type": "counter", "input": input}));
+    let job = host.ended(&id);
+    assert_eq!((&job["status"], &job["error"]["kind"]), (&json!("failed"), &json!("transient")), "{job}");
+    // One every 50 ms in one second; less on a busy machine.
+    let attempts = job["attempt"].as_u64().expect("a number");
+    assert!((3..=21).contains(&attempts), "{job}");
+}

@@ -15,5 +15,5 @@ pub mod state;
 
 pub use id::JobId;
 pub use record::{JobError, Progress, Record, Spec};
-pub use retry::{Failure, RetryPolicy};
+pub use retry::{Backoff, Failure, RetryPolicy};
 pub use state::{Control, State};

@@ -513,9 +513,11 @@ impl Job<'_> {
         record.attempt += 1;
         let mut policy = version.map(|version| version.policy.retry).unwrap_or_default();
         policy.max_attempts = self.spec.max_attempts.unwrap_or(policy.max_attempts).max(1);
-        let delay_ms = if retries { policy.delay_ms(record.attempt, uniform()) } else { None };
+        let age_ms = self.claim.now_ms().saturating_sub(self.id.created_ms());
+        let delay_ms =
+            if retries { policy.delay_ms(record.attempt, retry_after, age_ms, uniform()) } else { None };
         let then = match delay_ms {
-            Some(delay_ms) => Then::Retry { delay_ms: retry_after.unwrap_or(delay_ms) },
+            Some(delay_ms) => Then::Retry { delay_ms },
             None => {
                 record.ended_ms = Some(self.claim.now_ms());
                 Then::Failed
