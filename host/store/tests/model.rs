@@ -1156,6 +1156,13 @@ impl Driver {
             self.check(id).await;
             self.check_parts(id).await;
         }
+        let mut connection = self.world.redis.connection();
+        for (id, job) in &self.model.jobs {
+            let mut command = redis::cmd("HGET");
+            command.arg(format!("{{wm0}}:kids:{id}")).arg("n");
+            let awaited: Option<i64> = command.query(&mut connection).unwrap();
+            assert_eq!(awaited.unwrap_or(0), job.awaited, "children that {id} waits for");
+        }
         let store = &self.world.store;
         let mut counts = BTreeMap::<(String, State), u64>::new();
         let mut depths = BTreeMap::<String, u64>::new();
