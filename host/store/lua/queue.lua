@@ -24,7 +24,7 @@ if verb == 'resume' then
   redis.call('PUBLISH', key('wake'), '')
   return 0
 end
-local cancelled, popped = 0, 0
+local cancelled, popped, orphans = 0, 0, {}
 for _, line in ipairs(lines) do
   local selector, priority = string.match(line, '^(.*)|(%d)$')
   while popped < 500 do
@@ -43,13 +43,16 @@ for _, line in ipairs(lines) do
         put_state(id, 'C', record)
         move(spec.t, spec.q, id, 'q', 'C')
         release_unique(spec.u, id)
-        tell_parent(spec.pa, id, 'Fthe job was cancelled')
+        if spec.pa then orphans[#orphans + 1] = { spec.pa, id } end
         event(id, 'C')
         cancelled = cancelled + 1
       end
     end
   end
 end
+flush()
+-- Only now: a parent that this call wakes and cancels would leave an index it only just came to.
+for _, one in ipairs(orphans) do tell_parent(one[1], one[2], 'Fthe job was cancelled') end
 flush()
 -- A batch of nothing but entries of jobs that moved on is not the end.
 if cancelled == 0 and popped >= 500 then return -1 end

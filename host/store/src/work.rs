@@ -373,9 +373,8 @@ impl Store {
         let now_ms = self.about_now_ms().await?;
         let expires_ms = u64::try_from(ttl_ms).ok().map(|ttl_ms| now_ms + ttl_ms);
         let checkpoint = match bytes {
-            Some(bytes) if record.step > 0 => {
-                Some(pack::read_checkpoint(id, &bytes, expires_ms)?).filter(|found| found.step == record.step)
-            }
+            Some(bytes) if record.step > 0 => Some(pack::read_checkpoint(id, &bytes, expires_ms)?)
+                .filter(|found| (found.run, found.step) == (record.run, record.step)),
             _ => None,
         };
         let children = record.children.iter().map(|child| {
