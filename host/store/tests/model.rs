@@ -917,7 +917,7 @@ impl Driver {
         for _ in 0..number {
             let Some(at) = self.any_hand() else { return };
             let mut hand = self.hands[at].clone();
-            if self.rng.chance(6) {
+            if number == 1 && self.rng.chance(6) {
                 // The server lost commits that the worker goes on from.
                 hand.record.step += 2;
             }
