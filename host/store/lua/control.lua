@@ -107,17 +107,6 @@ end
 
 if letter == 'C' then return 'DC' end
 if is_ended then return 'R' .. letter end
-if claim then
-  redis.call('HDEL', key('claims'), id)
-  redis.call('HDEL', key('ctl'), id)
-  tell('drop')
-end
-redis.call('ZREM', key('due'), id)
-record.ended_ms, record.not_before_ms, record.signal = NOW, nil, nil
-put_state(id, 'C', record)
-move(spec.t, spec.q, id, letter, 'C')
-release_unique(spec.u, id)
-tell_parent(spec.pa, id, 'Fthe job was cancelled')
-event(id, 'C')
+cancel_one(id, spec, letter, record, claim, channel)
 flush()
 return 'DC'

@@ -241,6 +241,22 @@ local function take_back(id, claim, crashed, crashes_max)
   return letter
 end
 
+-- Ends a job that has not ended, because somebody wants it. A worker that holds it is told on the channel.
+local function cancel_one(id, spec, letter, record, claim, channel)
+  if claim then
+    redis.call('HDEL', key('claims'), id)
+    redis.call('HDEL', key('ctl'), id)
+    redis.call('PUBLISH', channel, claim_worker(claim) .. ' drop ' .. id .. ' ' .. claim_token(claim))
+  end
+  redis.call('ZREM', key('due'), id)
+  record.ended_ms, record.not_before_ms, record.signal = NOW, nil, nil
+  put_state(id, 'C', record)
+  move(spec.t, spec.q, id, letter, 'C')
+  release_unique(spec.u, id)
+  tell_parent(spec.pa, id, 'Fthe job was cancelled')
+  event(id, 'C')
+end
+
 -- When a job is due, or nil if that is now. Extra: d delay ms, b not before (Unix ms).
 local function due_of(extra)
   local due = math.max(extra.d and NOW + extra.d or 0, extra.b or 0)
