@@ -188,6 +188,8 @@ pub struct Retention {
     pub checkpoints: u32,
     /// Log lines kept per job. Default 1,000.
     pub log_lines: u32,
+    /// Groups of failures since the last one, milliseconds. Default 30 days.
+    pub errors_ms: u64,
 }
 
 impl Default for Retention {
@@ -200,6 +202,7 @@ impl Default for Retention {
             checkpoint_ms: DAY_MS,
             checkpoints: 5,
             log_lines: 1_000,
+            errors_ms: 30 * DAY_MS,
         }
     }
 }

@@ -414,5 +414,8 @@ async fn sweep(config: Arc<Config>, store: Store) {
             Ok(jobs) => tracing::info!(jobs, "expired jobs were removed"),
             Err(error) => tracing::warn!(%error, "expired jobs could not be removed"),
         }
+        if let Err(error) = store.sweep_error_groups(config.retention.errors_ms).await {
+            tracing::warn!(%error, "old groups of failures could not be removed");
+        }
     }
 }

@@ -7,12 +7,15 @@
 //! * [`state`]: the states, the controls, and which control is legal in which state.
 //! * [`record`]: the immutable [`record::Spec`] and the mutable [`record::Record`] of a job.
 //! * [`retry`]: failures, the retry policy and its back-off.
+//! * [`fingerprint`]: what failures have in common.
 
+pub mod fingerprint;
 pub mod id;
 pub mod record;
 pub mod retry;
 pub mod state;
 
+pub use fingerprint::Fingerprint;
 pub use id::JobId;
 pub use record::{JobError, Progress, Record, Spec};
 pub use retry::{Backoff, Failure, RetryPolicy};

@@ -6,7 +6,8 @@
 --            id, token, number of the last step, type, queue, priority, letter of the state to go to (r: goes on;
 --            p: pauses if that is still wanted, else goes back to its queue; P: pauses),
 --            packed record, when it is due (ms) or '', result or '', selector to go back to or '' (its type),
---            packed checkpoint or '', unique key or '', parent or '', why it failed, signal awaited or '',
+--            packed checkpoint or '', unique key or '', parent or '', packed failure of an attempt (include.lua) or '',
+--            signal awaited or '',
 --            number of output records, number of children, number of the committed step that it goes on from, the
 --            records, and six values per child (create.lua)
 --
@@ -150,10 +151,12 @@ for number = 1, total do
     if ends then
       if ARGV[at + 12] ~= '' then release_unique(ARGV[at + 12], id) end
       if ARGV[at + 13] ~= '' then
-        local outcome = letter == 'S' and ARGV[at + 9] or ARGV[at + 14]
+        local outcome = ARGV[at + 9]
+        if letter == 'F' then outcome = ARGV[at + 14] ~= '' and cmsgpack.unpack(ARGV[at + 14]).m or '' end
         parents[#parents + 1] = { ARGV[at + 13], id, letter .. outcome }
       end
     end
+    if ARGV[at + 14] ~= '' then note_failure(type, id, cmsgpack.unpack(ARGV[at + 14]), letter == 'F') end
     answers[number] = 'D' .. letter
     event(id, letter)
   end

@@ -210,6 +210,34 @@ local function tell_parent(parent, id, outcome)
   wake(parent, spec, 'w', record, true)
 end
 
+-- Groups of failures kept per job type, sample jobs and plugin versions kept per group.
+local GROUPS_MAX, SAMPLES_MAX, VERSIONS_MAX = 100, 10, 20
+
+-- Notes a failed attempt. Failure: f fingerprint, k kind, m message, n pattern, tr innermost calls, one a line,
+-- v plugin version.
+local function note_failure(type, id, failure, final)
+  local group, groups = key('error:' .. failure.f), key('errors:' .. type)
+  local version = 'v:' .. (failure.v or '')
+  local samples, known, first = unpack(redis.call('HMGET', group, 'jobs', version, 'first'))
+  samples = samples or ''
+  if not string.find(samples, id, 1, true) then
+    samples = string.sub(id .. ' ' .. samples, 1, SAMPLES_MAX * (#id + 1))
+  end
+  local now = string.format('%.0f', NOW)
+  redis.call('HSET', group, 'type', type, 'kind', failure.k, 'message', failure.m, 'pattern', failure.n,
+    'trace', failure.tr or '', 'last', now, 'first', first or now, 'jobs', samples)
+  redis.call('HINCRBY', group, 'count', 1)
+  if final then redis.call('HINCRBY', group, 'failed', 1) end
+  -- Beside the versions a group has ten fields at most.
+  if known or redis.call('HLEN', group) < 10 + VERSIONS_MAX then redis.call('HINCRBY', group, version, 1) end
+  redis.call('ZADD', groups, now, failure.f)
+  if not first and redis.call('ZCARD', groups) > GROUPS_MAX then
+    redis.call('UNLINK', key('error:' .. redis.call('ZPOPMIN', groups)[1]))
+  end
+end
+
+local POISONED = 'a worker died under the job '
+
 -- Takes a job from a claimed worker that is gone. Answers the letter of the state it went to.
 local function take_back(id, claim, crashed, crashes_max)
   local spec = spec_of(id)
@@ -225,7 +253,7 @@ local function take_back(id, claim, crashed, crashes_max)
       record.ended_ms = NOW
       record.error = {
         kind = 'poisonous',
-        message = 'a worker died under the job ' .. record.crashes .. ' times in a row',
+        message = POISONED .. record.crashes .. ' times in a row',
       }
     end
   end
@@ -236,6 +264,11 @@ local function take_back(id, claim, crashed, crashes_max)
   if letter == 'F' then
     release_unique(spec.u, id)
     tell_parent(spec.pa, id, 'F' .. record.error.message)
+    local error = record.error
+    note_failure(spec.t, id, {
+      f = string.sub(redis.sha1hex(spec.t .. ' ' .. error.kind), 1, 16),
+      k = error.kind, m = error.message, n = POISONED .. '<number> times in a row', v = record.version or '',
+    }, true)
   end
   event(id, letter)
   return letter

@@ -7,10 +7,12 @@
 //! * `script`: calling scripts by digest.
 //! * `jobs`: creating, reading, listing and controlling jobs.
 //! * `work`: claims, commits, leases.
+//! * `errors`: groups of failures.
 //! * `queues`: queues, hosts, types, counts.
 //! * `events`: what other processes publish.
 //! * `pack`: how records travel.
 
+mod errors;
 mod events;
 mod jobs;
 mod link;
@@ -19,6 +21,7 @@ mod queues;
 mod script;
 mod work;
 
+pub use errors::{ErrorGroup, ErrorOrder};
 pub use events::{Message, Subscription};
 pub use jobs::{
     Checkpoint, ControlAnswer, Created, Filter, LogPage, NewJob, Page, Retention, SignalAnswer, View,

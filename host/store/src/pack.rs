@@ -3,7 +3,7 @@
 use crate::{Checkpoint, Error, work::NewCheckpoint};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use waymark_job::{JobId, Progress, Record, Spec, State};
+use waymark_job::{Fingerprint, JobError, JobId, Progress, Record, Spec, State};
 
 /// States above this size are compressed, bytes.
 const COMPRESS_ABOVE: usize = 1 << 10;
@@ -22,6 +22,36 @@ pub(crate) fn read_spec(id: &JobId, bytes: &[u8]) -> Result<Spec, Error> {
 
 pub(crate) fn record(record: &Record) -> Result<Vec<u8>, Error> {
     rmp_serde::to_vec_named(record).map_err(|error| Error::corrupt("a record", error))
+}
+
+/// A failed attempt, as the scripts fold it with others.
+#[derive(Serialize)]
+struct Failure<'a> {
+    #[serde(rename = "f")]
+    fingerprint: &'a str,
+    #[serde(rename = "k")]
+    kind: &'a str,
+    #[serde(rename = "m")]
+    message: &'a str,
+    #[serde(rename = "n")]
+    pattern: &'a str,
+    #[serde(rename = "tr")]
+    frames: String,
+    #[serde(rename = "v", skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+}
+
+pub(crate) fn failure(job_type: &str, error: &JobError, version: Option<&str>) -> Result<Vec<u8>, Error> {
+    let fingerprint = Fingerprint::of(job_type, error);
+    let failure = Failure {
+        fingerprint: &fingerprint.id,
+        kind: &error.kind,
+        message: &error.message,
+        pattern: &fingerprint.pattern,
+        frames: fingerprint.frames.join("\n"),
+        version,
+    };
+    rmp_serde::to_vec_named(&failure).map_err(|error| Error::corrupt("a failure", error))
 }
 
 /// Letter and record; nothing stored means that the job was never more than queued.

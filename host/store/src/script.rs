@@ -24,6 +24,7 @@ pub(crate) struct Scripts {
     pub(crate) queue: Script,
     pub(crate) append_logs: Script,
     pub(crate) read_logs: Script,
+    pub(crate) forget_errors: Script,
 }
 
 impl Scripts {
@@ -55,6 +56,7 @@ impl Scripts {
             queue: script(include_str!("../lua/queue.lua")),
             append_logs: script(include_str!("../lua/append_logs.lua")),
             read_logs: script(include_str!("../lua/read_logs.lua")),
+            forget_errors: script(include_str!("../lua/forget_errors.lua")),
         }
     }
 }

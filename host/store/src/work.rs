@@ -130,7 +130,7 @@ pub enum Then {
     },
     /// Failed for good; the error is in the record.
     Failed,
-    /// Another attempt, after so long.
+    /// The attempt failed, the error is in the record; another one after so long.
     Retry {
         /// Milliseconds.
         delay_ms: u64,
@@ -451,7 +451,12 @@ impl Store {
                 Some(parent) => call.arg(parent.as_str()),
                 None => call.arg(""),
             };
-            call.arg(record.error.as_ref().map_or("", |error| error.message.as_str()));
+            match &record.error {
+                Some(error) if matches!(commit.then, Then::Failed | Then::Retry { .. }) => {
+                    call.arg(pack::failure(&spec.job_type, error, record.version.as_deref())?)
+                }
+                _ => call.arg(""),
+            };
             match &commit.then {
                 Then::AwaitSignal { name, .. } => call.arg(name),
                 _ => call.arg(""),

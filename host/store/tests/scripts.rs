@@ -5,7 +5,7 @@ mod support;
 use support::{LEASE_MS, TYPE, World, job, now_ms, request, spec, until};
 use waymark_job::{Control, JobId, State};
 use waymark_store::{
-    ChildOutcome, CommitAnswer, ControlAnswer, Error, NewJob, Retention, SignalAnswer, Then,
+    ChildOutcome, CommitAnswer, ControlAnswer, Error, ErrorOrder, NewJob, Retention, SignalAnswer, Then,
 };
 
 #[tokio::test]
@@ -140,9 +140,10 @@ async fn deleting_leaves_nothing_behind() {
     let world = World::new().await;
     let clean = |world: &World| {
         let mut dump = world.dump();
-        // Counters at 0, names ever seen, the worker, spent tokens, and lines with entries that are skipped.
+        // Counters at 0, names ever seen, the worker, spent tokens, lines with entries that are skipped, and groups of
+        // failures, which outlive their jobs.
         dump.retain(|key, _| {
-            !["counts", "depth", "types", "workers", "token", "line", "ready", "partitions"]
+            !["error", "counts", "depth", "types", "workers", "token", "line", "ready", "partitions"]
                 .iter()
                 .any(|name| key.contains(&format!(":{name}")))
         });
@@ -846,4 +847,76 @@ async fn a_large_checkpoint_and_a_spec_with_everything_survive() {
     let resume = world.store.load(&id, &held.record).await.unwrap();
     assert_eq!(resume.checkpoint.unwrap().state, state);
     world.check_ledger();
+}
+
+fn failing(held: &support::Held, message: &str, then: Then) -> waymark_store::Commit {
+    let mut commit = held.then(then);
+    commit.record.version = Some("1.0.0".into());
+    commit.record.error =
+        Some(waymark_job::JobError { kind: "transient".into(), message: message.into(), trace: None });
+    commit
+}
+
+#[tokio::test]
+async fn failures_that_differ_only_in_what_differs_from_job_to_job_are_one_group() {
+    let world = World::new().await;
+    let (first, second, other) = (world.running().await, world.running().await, world.running().await);
+    world.commit(failing(&first, "row 1 is bad", Then::Retry { delay_ms: 1_000_000 })).await;
+    let again = failing(&second, "row 2 is bad", Then::Failed);
+    world.commit(failing(&second, "row 2 is bad", Then::Failed)).await;
+    assert_eq!(world.commit(again).await, CommitAnswer::Already, "a repeated commit counts once");
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    world.commit(failing(&other, "no such file", Then::Failed)).await;
+    let mut slept = failing(&world.running().await, "row 3 is bad", Then::Sleep { delay_ms: 1_000_000 });
+    slept.record.attempt = 1;
+    world.commit(slept).await;
+
+    let groups = world.store.error_groups(None, 0, ErrorOrder::Attempts).await.unwrap();
+    assert_eq!(groups.len(), 2, "{groups:?}");
+    let group = &groups[0];
+    assert_eq!((group.attempts, group.failed, group.pattern.as_str()), (2, 1, "row <number> is bad"));
+    assert_eq!((group.job_type.as_str(), group.message.as_str()), (TYPE, "row 2 is bad"));
+    assert_eq!(group.jobs, [second.id, first.id]);
+    assert_eq!(group.versions, [("1.0.0".to_owned(), 2)]);
+    assert!(group.first_ms > 0 && group.first_ms <= group.last_ms);
+    let recent = world.store.error_groups(Some(TYPE), 0, ErrorOrder::LastSeen).await.unwrap();
+    assert_eq!(recent[0].fingerprint, groups[1].fingerprint);
+    let later =
+        world.store.error_groups(Some(TYPE), now_ms() + 1_000_000, ErrorOrder::LastSeen).await.unwrap();
+    assert_eq!(later, []);
+
+    assert!(world.store.forget_error_group(&group.fingerprint).await.unwrap());
+    assert!(!world.store.forget_error_group(&group.fingerprint).await.unwrap());
+    assert_eq!(world.store.error_group(&group.fingerprint).await.unwrap(), None);
+    assert_eq!(world.store.sweep_error_groups(1_000_000).await.unwrap(), 0);
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    assert_eq!(world.store.sweep_error_groups(1).await.unwrap(), 1);
+    assert_eq!(world.store.error_groups(None, 0, ErrorOrder::LastSeen).await.unwrap(), []);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_poisonous_job_is_in_a_group_too() {
+    let world = World::with(|options| options.crashes_max = 1).await;
+    let held = world.running().await;
+    world.store.retire(0, "w1", true).await.unwrap();
+    let groups = world.store.error_groups(None, 0, ErrorOrder::LastSeen).await.unwrap();
+    assert_eq!((groups.len(), groups[0].kind.as_str(), groups[0].failed), (1, "poisonous", 1));
+    assert_eq!(groups[0].jobs, [held.id]);
+}
+
+#[tokio::test]
+async fn the_oldest_group_makes_room_for_a_new_one() {
+    let world = World::new().await;
+    world.queue(101).await;
+    for (number, held) in world.claim(101).await.iter().enumerate() {
+        let word: String = (0..=number).map(|_| 'x').collect();
+        world.commit(failing(held, &word, Then::Failed)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    let groups = world.store.error_groups(None, 0, ErrorOrder::LastSeen).await.unwrap();
+    assert_eq!(groups.len(), 100);
+    assert!(groups.iter().all(|group| group.message != "x"));
+    let kept = world.dump().keys().filter(|key| key.contains("error:")).count();
+    assert_eq!(kept, 100);
 }

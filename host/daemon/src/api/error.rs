@@ -60,6 +60,7 @@ codes! {
     UnknownJob "unknown-job" NOT_FOUND "There is no such job";
     UnknownPlugin "unknown-plugin" NOT_FOUND "There is no such plugin on this host";
     UnknownHost "unknown-host" NOT_FOUND "There is no such host";
+    UnknownErrorGroup "unknown-error-group" NOT_FOUND "There is no such group of failures";
     NoCheckpoint "no-checkpoint" NOT_FOUND "That checkpoint is not kept";
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED "This path has other methods";
     RequestTimeout "request-timeout" REQUEST_TIMEOUT "The body did not arrive in time";

@@ -7,7 +7,8 @@
 //! * [`guard`]: request id, [`auth`], time limit, panics, metrics, problem documents; around every handler.
 //! * [`request`]: reading path, query and body, with errors that name the field.
 //! * [`submission`]: what a caller asks for becomes a job; [`answer`]: what a job looks like.
-//! * [`jobs`], [`batch`], [`bulk`], [`events`], [`output`], [`checkpoints`], [`plugins`], [`queues`], [`hosts`], [`health`].
+//! * [`jobs`], [`batch`], [`bulk`], [`events`], [`output`], [`checkpoints`], [`plugins`], [`queues`], [`hosts`],
+//!   [`error_groups`], [`health`].
 //! * [`feed`]: one subscription to the store, shared by all who wait for a job.
 //! * [`openapi`]: the document, generated from the above.
 //! * [`error`]: problem documents and their codes.
@@ -20,6 +21,7 @@ pub mod batch;
 pub mod bulk;
 pub mod checkpoints;
 pub mod error;
+pub mod error_groups;
 pub mod events;
 pub mod feed;
 pub mod guard;

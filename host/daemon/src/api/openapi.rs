@@ -1,7 +1,10 @@
 //! The OpenAPI document, generated from the handlers. A copy is kept in `host/daemon/openapi.json`, so that a change
 //! of the contract shows in review.
 
-use super::{Service, batch, bulk, checkpoints, error, events, health, hosts, jobs, output, plugins, queues};
+use super::{
+    Service, batch, bulk, checkpoints, error, error_groups, events, health, hosts, jobs, output, plugins,
+    queues,
+};
 use axum::{
     http::header,
     response::{IntoResponse, Response},
@@ -27,6 +30,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
         (name = "jobs", description = "Create, follow and control jobs."),
         (name = "plugins", description = "Job types."),
         (name = "queues", description = "Lines of jobs, and how many there are."),
+        (name = "errors", description = "Failures, folded by what they have in common."),
         (name = "hosts", description = "Who runs the jobs."),
         (name = "health", description = "For load balancers and monitoring."),
     ),
@@ -73,6 +77,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(queues::resume))
         .routes(routes!(queues::purge))
         .routes(routes!(queues::counts))
+        .routes(routes!(error_groups::list))
+        .routes(routes!(error_groups::show, error_groups::forget))
         .routes(routes!(hosts::list))
         .routes(routes!(hosts::drain))
         .routes(routes!(health::alive))

@@ -5,6 +5,7 @@
 //! error, and the program ends with status 1.
 
 pub mod client;
+pub mod errors;
 pub mod host;
 pub mod job;
 pub mod plugin;
@@ -47,6 +48,15 @@ pub enum Command {
         #[command(subcommand)]
         command: queue::QueueCommand,
     },
+    /// List, show and forget groups of failures.
+    Errors {
+        /// Which host.
+        #[command(flatten)]
+        remote: Remote,
+        /// What to do.
+        #[command(subcommand)]
+        command: errors::ErrorsCommand,
+    },
     /// `waymark host list|drain`: the daemon's own command carries it.
     #[command(skip)]
     Host(HostCommand),
@@ -69,6 +79,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Job { remote, command } => job::run(&Client::new(&remote)?, command).await,
         Command::Plugin { remote, command } => plugin::run(&remote, command).await,
         Command::Queue { remote, command } => queue::run(&Client::new(&remote)?, command).await,
+        Command::Errors { remote, command } => errors::run(&Client::new(&remote)?, command).await,
         Command::Host(command) => host::run(command).await,
     }
 }

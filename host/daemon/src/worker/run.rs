@@ -479,7 +479,7 @@ impl Job<'_> {
             Stop::Paused => Then::PausedAsAsked,
             Stop::Release(pin) => Then::Release { pin },
             // It waits for memory, which costs no attempt.
-            Stop::Fault(Fault::Busy) => Then::Retry { delay_ms: BUSY_RETRY.as_millis() as u64 },
+            Stop::Fault(Fault::Busy) => Then::Sleep { delay_ms: BUSY_RETRY.as_millis() as u64 },
             Stop::Expired => return self.start_over().await,
             Stop::Fault(fault) => {
                 self.flush_logs().await;
