@@ -5,7 +5,7 @@ use super::{
     error::{Code, Problem, Violation},
     request::{Shape, shorten},
 };
-use crate::directory::Validation;
+use crate::{directory::Validation, worker::is_open};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{
@@ -36,9 +36,9 @@ const TYPES_AGE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Submission<'a> {
-    /// Job type: the name of a plugin.
+    /// Job type: the name of a plugin, or `waymark.echo`, whose result is its input.
     #[serde(rename = "type", borrow)]
-    #[schema(value_type = String, example = "intelligent_sampling", pattern = "^[a-z0-9_-]{1,64}$")]
+    #[schema(value_type = String, example = "intelligent_sampling", pattern = "^([a-z0-9_-]{1,64}|waymark\\.echo)$")]
     job_type: Cow<'a, str>,
     /// Input; must fit the job type's input schema. At most 1 MiB.
     #[serde(borrow)]
@@ -172,7 +172,7 @@ impl Submission<'_> {
         let mut wrong = |field: &str, detail: &str| {
             errors.push(Violation { pointer: format!("/{field}"), detail: detail.to_owned() });
         };
-        if !is_job_type(&self.job_type) {
+        if !is_job_type(&self.job_type) && !is_open(&self.job_type) {
             wrong("type", "must be 1 to 64 of a-z, 0-9, '_' and '-'");
         }
         if self.queue.as_deref().is_some_and(|queue| !is_queue(queue)) {
@@ -271,6 +271,9 @@ impl Service {
             let detail = format!("cannot be read: {error}");
             Problem::violations(Code::InvalidInput, vec![Violation { pointer: "/input".into(), detail }])
         })?;
+        if is_open(job_type) {
+            return Ok(());
+        }
         match self.directory.validate(job_type, &value) {
             Validation::Valid => Ok(()),
             Validation::Invalid(found) => {

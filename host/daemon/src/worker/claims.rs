@@ -70,11 +70,6 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
             continue;
         }
         let plugins = shared.plugins();
-        if plugins.selectors.is_empty() {
-            shared.claimed_now();
-            let _ = tokio::time::timeout(POLL, shared.wake.notified()).await;
-            continue;
-        }
         let partition = (calls % u64::from(partitions)) as u16;
         calls += 1;
         let mut selectors = plugins.selectors.clone();

@@ -15,10 +15,12 @@ mod claims;
 mod commits;
 mod lease;
 mod logs;
+mod native;
 pub mod protocol;
 mod run;
 mod shared;
 
+pub(crate) use native::is_open;
 pub(crate) use run::classify;
 
 use crate::metrics::WorkerMetrics;

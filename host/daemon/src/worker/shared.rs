@@ -1,6 +1,6 @@
 //! What all parts of a worker know.
 
-use super::{commits::Item, logs::Logs, protocol::Report};
+use super::{commits::Item, logs::Logs, native, protocol::Report};
 use crate::{
     config::{Config, TypePolicy},
     directory::{self, Load},
@@ -94,12 +94,20 @@ pub(super) struct Version {
 }
 
 /// The versions that this worker holds.
-#[derive(Default)]
 pub(super) struct Plugins {
     active: HashMap<String, Arc<Version>>,
     by_digest: HashMap<String, Arc<Version>>,
-    /// What to claim: every active type, and every version for the jobs that need just that one.
+    /// What to claim: the worker's own types, every active type, and every version for the jobs that need just
+    /// that one.
     pub(super) selectors: Vec<String>,
+}
+
+impl Default for Plugins {
+    /// No plugin: what the worker runs by itself.
+    fn default() -> Self {
+        let selectors = native::TYPES.map(str::to_owned).to_vec();
+        Self { active: HashMap::new(), by_digest: HashMap::new(), selectors }
+    }
 }
 
 impl Plugins {

@@ -1,0 +1,205 @@
+//! Jobs of plugins: which version runs, a fresh instance of it, and what that instance did.
+
+use super::{Effects, Instance, Job, Next, Stop};
+use crate::worker::shared::{Version, Wish};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use waymark_job::{JobId, Spec};
+use waymark_sandbox::{self as sandbox, Fault, Outcome};
+use waymark_store::{ChildOutcome, NewCheckpoint, NewJob, Resume, Then};
+
+/// Buffered effects that are committed early, bytes: a longer buffer would be a longer script call.
+const EFFECTS_BYTES_MAX: u64 = 1 << 20;
+/// How long a job waits for memory of this host before it asks again.
+const BUSY_WAIT: Duration = Duration::from_millis(50);
+
+/// An instance of a plugin.
+struct Guest {
+    instance: sandbox::Instance,
+    version: Arc<Version>,
+    id: JobId,
+    spec: Arc<Spec>,
+}
+
+impl Instance for Guest {
+    async fn step(&mut self) -> Result<Next, Fault> {
+        Ok(match self.instance.step().await? {
+            Outcome::Completed(result) => Next::Completed(result),
+            Outcome::Progressed(progress) => Next::Progressed(progress),
+            Outcome::Sleep(delay_ms) => Next::Leave(Then::Sleep { delay_ms }),
+            Outcome::AwaitChildren => Next::Leave(Then::AwaitChildren),
+            Outcome::AwaitSignal { name, timeout_ms } => Next::Leave(Then::AwaitSignal { name, timeout_ms }),
+        })
+    }
+
+    async fn checkpoint(&mut self) -> Result<NewCheckpoint, Fault> {
+        let snapshot = self.instance.checkpoint().await?;
+        Ok(NewCheckpoint {
+            mime_type: snapshot.mime_type,
+            state_version: snapshot.state_version,
+            state: snapshot.state,
+            plugin_version: self.version.plugin.descriptor().version.clone(),
+            plugin_digest: self.version.plugin.digest().to_owned(),
+        })
+    }
+
+    fn take_effects(&mut self) -> Effects {
+        let effects = self.instance.take_effects();
+        let mut children = Vec::with_capacity(effects.children.len());
+        for spawn in effects.children {
+            // The identifier came from our own `child_id`.
+            let Ok(id) = JobId::parse(&spawn.id) else { continue };
+            let spec = Spec {
+                job_type: spawn.job_type,
+                input: spawn.input,
+                priority: self.spec.priority,
+                correlation_id: self.spec.correlation_id.clone(),
+                parent: Some(self.id),
+                ..Spec::default()
+            };
+            children.push(NewJob { id: Some(id), spec, ..NewJob::default() });
+        }
+        let listed = children.iter().filter_map(|child| child.id).collect();
+        Effects { outputs: effects.outputs, progress: effects.progress, children, listed }
+    }
+
+    fn wants_commit(&self) -> bool {
+        self.instance.effects_bytes() > EFFECTS_BYTES_MAX
+    }
+
+    fn ended_step(&mut self, number: u64) {
+        self.instance.committed(number);
+    }
+}
+
+impl Job<'_> {
+    /// Runs a job of a plugin.
+    pub(super) async fn guest(&mut self) -> Result<(), Stop> {
+        let mut version = self.choose_version()?;
+        self.version = Some(version.clone());
+        self.set_policy(version.policy.clone());
+        let instance = self.begin(&mut version).await?;
+        self.version = Some(version.clone());
+        let digest = version.plugin.digest();
+        if self.base.digest.as_deref() != Some(digest) {
+            self.base.digest = Some(digest.to_owned());
+            self.base.version = Some(version.plugin.descriptor().version.clone());
+        }
+        let (id, spec) = (self.id, self.spec.clone());
+        self.work(Guest { instance, version, id, spec }).await
+    }
+
+    /// The version to run: the one that the run began with, else the active one. A job that failed, or that was
+    /// restarted, tries the active one first if that reads its state: the operator may have mended what it failed of.
+    fn choose_version(&self) -> Result<Arc<Version>, Stop> {
+        let plugins = self.shared.plugins();
+        let active = plugins.active(&self.spec.job_type);
+        let own = self.own_version();
+        let wants_active = self.base.attempt > 0 || self.base.run > 1;
+        if wants_active { active.or(own) } else { own.or(active) }.ok_or(Stop::Release(None))
+    }
+
+    /// The version that wrote the job's checkpoint, if there is one and it is here.
+    fn own_version(&self) -> Option<Arc<Version>> {
+        let digest = self.base.digest.as_deref().filter(|_| self.base.step > 0)?;
+        self.shared.plugins().digest(digest)
+    }
+
+    /// A fresh instance, at the beginning or at the last checkpoint. Goes on with the job's own version where the
+    /// one tried first cannot read its checkpoint.
+    async fn begin(&mut self, version: &mut Arc<Version>) -> Result<sandbox::Instance, Stop> {
+        let fresh = self.base.step == 0 && self.base.children.is_empty();
+        let resume = if fresh { None } else { Some(self.load().await?) };
+        if self.base.step > 0 && resume.as_ref().is_none_or(|resume| resume.checkpoint.is_none()) {
+            return Err(Stop::Expired);
+        }
+        loop {
+            let context = self.context(resume.as_ref());
+            let checkpoint = resume.as_ref().and_then(|resume| resume.checkpoint.as_ref());
+            let begun = match checkpoint {
+                None => self.bounded(version.plugin.start(context, &self.spec.input)).await,
+                Some(checkpoint) => {
+                    let snapshot = sandbox::Snapshot {
+                        mime_type: checkpoint.mime_type.clone(),
+                        state_version: checkpoint.state_version,
+                        state: checkpoint.state.clone(),
+                    };
+                    let restored = self.bounded(version.plugin.restore(context, snapshot)).await;
+                    match restored {
+                        // Another version than the job's own could not read its checkpoint.
+                        Err(Stop::Fault(fault))
+                            if checkpoint.plugin_digest != version.plugin.digest()
+                                && !matches!(fault, Fault::Busy) =>
+                        {
+                            if let Some(own) = self.own_version() {
+                                *version = own;
+                                continue;
+                            }
+                            tracing::warn!(
+                                job_id = %self.id,
+                                correlation_id = self.spec.correlation_id.as_deref(),
+                                needs = checkpoint.plugin_digest,
+                                "the active version cannot read the job's checkpoint: it waits for its own version"
+                            );
+                            return Err(Stop::Release(Some(checkpoint.plugin_digest.clone())));
+                        }
+                        other => other,
+                    }
+                }
+            };
+            match begun {
+                Err(Stop::Fault(Fault::Busy)) => {
+                    self.may_begin()?;
+                    tokio::time::sleep(BUSY_WAIT).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// The last commit; waits until the store answers.
+    pub(in crate::worker) async fn load(&self) -> Result<Resume, Stop> {
+        loop {
+            match self.shared.store.load(&self.id, &self.base).await {
+                Ok(resume) => return Ok(resume),
+                Err(error) => {
+                    let correlation_id = self.spec.correlation_id.as_deref();
+                    tracing::warn!(job_id = %self.id, correlation_id, %error, "the checkpoint cannot be read yet");
+                }
+            }
+            if self.running.wish() == Wish::Drop {
+                return Err(Stop::Gone);
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    fn context(&self, resume: Option<&Resume>) -> sandbox::JobContext {
+        let (id, run) = (self.id, self.base.run);
+        let at_ms = self.base.committed_ms.unwrap_or_else(|| id.created_ms());
+        let (logs, spoke) = (self.shared.logs.clone(), self.spoke.clone());
+        // The contract: none is told before all have ended.
+        let children = resume.map(|resume| resume.children.as_slice()).unwrap_or_default();
+        let all_ended = children.iter().all(|(_, outcome)| *outcome != ChildOutcome::Pending);
+        let children = if all_ended { children } else { &[] };
+        sandbox::JobContext {
+            job_id: id.to_string(),
+            correlation_id: self.spec.correlation_id.clone().unwrap_or_default(),
+            attempt: self.base.attempt + 1,
+            run,
+            committed_steps: self.base.step,
+            soft_limit: self.soft,
+            metadata: self.spec.metadata.clone().unwrap_or_else(|| "{}".to_owned()),
+            children: children.iter().map(|(id, outcome)| (id.to_string(), outcome.clone().into())).collect(),
+            signals: resume.map(|resume| resume.signals.iter().cloned().collect()).unwrap_or_default(),
+            yield_flag: self.running.yields.clone(),
+            logs: Box::new(move |line| {
+                spoke.store(true, Relaxed);
+                logs.say(id, line.to_json());
+            }),
+            child_id: Box::new(move |step, index| JobId::child(&id, run, step, index, at_ms).to_string()),
+        }
+    }
+}

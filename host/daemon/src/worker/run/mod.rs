@@ -1,0 +1,381 @@
+//! One job, from its claim to its last commit.
+//!
+//! The worker holds the only right to write the job's record. [`Job::base`] is the record as it was last
+//! committed: a failed attempt goes back to it, so that nothing of an uncommitted step remains.
+//!
+//! What runs is an [`Instance`]: of a plugin (`guest`), or of a job type of the worker's own (`native`). Both go
+//! through the one loop in this file; how a job leaves before its commit is in `leave`, what a failure means in
+//! `failure`.
+
+mod failure;
+mod guest;
+mod leave;
+
+pub(crate) use failure::classify;
+
+use super::{
+    claims::Claim,
+    commits::Item,
+    native,
+    shared::{Running, Shared, Version, Wish},
+};
+use crate::config::{Checkpoint as Cadence, TypePolicy};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use waymark_job::{JobId, Progress, Record, Spec, State};
+use waymark_sandbox::Fault;
+use waymark_store::{ClaimedJob, Commit, CommitAnswer, NewCheckpoint, NewJob, Then};
+
+/// A checkpoint and its commit may take one part in so many of a job's time.
+const CADENCE_SHARE: u32 = 20;
+/// Longest time between two checkpoints however expensive they are.
+const CADENCE_MAX: Duration = Duration::from_secs(30);
+
+/// What runs a job step by step.
+pub(super) trait Instance {
+    /// A bounded piece of work.
+    async fn step(&mut self) -> Result<Next, Fault>;
+
+    /// The state after the last step.
+    async fn checkpoint(&mut self) -> Result<NewCheckpoint, Fault>;
+
+    /// What takes effect with the next commit; it is handed over once.
+    fn take_effects(&mut self) -> Effects;
+
+    /// The last step shall be committed whatever the cadence of checkpoints is.
+    fn wants_commit(&self) -> bool;
+
+    /// The next step is the one after step `number`.
+    fn ended_step(&mut self, number: u64);
+}
+
+/// What a step ended with.
+pub(super) enum Next {
+    /// The job is done: its result, JSON text.
+    Completed(String),
+    /// It goes on.
+    Progressed(Progress),
+    /// It leaves the worker for now: sleeps or waits.
+    Leave(Then),
+}
+
+/// What takes effect with a commit.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// Output records, JSON texts.
+    pub(super) outputs: Vec<String>,
+    /// Progress that was reported within a step.
+    pub(super) progress: Option<Progress>,
+    /// Jobs to create, each with its id.
+    pub(super) children: Vec<NewJob>,
+    /// Those of them whose outcomes the record lists.
+    pub(super) listed: Vec<JobId>,
+}
+
+/// Why a job left this worker before its commit.
+pub(super) enum Stop {
+    /// Its claim is another's, or it was cancelled or deleted: nothing is to be written.
+    Gone,
+    /// A failure of the guest, or a limit.
+    Fault(Fault),
+    /// It goes back to its queue; with the digest of the only version that can run it.
+    Release(Option<String>),
+    /// An operator wants it paused before it began.
+    Paused,
+    /// Its checkpoint expired.
+    Expired,
+}
+
+pub(super) struct Job<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) claim: &'a Claim,
+    running: &'a Arc<Running>,
+    pub(super) id: JobId,
+    pub(super) spec: Arc<Spec>,
+    pub(super) base: Record,
+    policy: Arc<TypePolicy>,
+    /// What runs it; none for a job type of the worker's own.
+    version: Option<Arc<Version>>,
+    began: Instant,
+    committed_at: Instant,
+    /// How long the last checkpoint and its commit took.
+    commit_cost: Duration,
+    soft: Option<Instant>,
+    hard: Option<tokio::time::Instant>,
+    /// It wrote to its log.
+    spoke: Arc<AtomicBool>,
+}
+
+/// Runs a claimed job until it leaves this worker.
+pub(super) async fn job(
+    shared: Arc<Shared>,
+    claim: Arc<Claim>,
+    claimed: ClaimedJob,
+    running: Arc<Running>,
+    place: OwnedSemaphorePermit,
+) {
+    let began = Instant::now();
+    let ClaimedJob { id, spec, record } = claimed;
+    let spec = Arc::new(spec);
+    let mut base = record;
+    base.host = Some(claim.worker.clone());
+    base.claim = None;
+    base.not_before_ms = None;
+    shared.metrics.claimed.with_label_values(&[spec.job_type.as_str()]).inc();
+    if base.started_ms.is_none() {
+        base.started_ms = Some(claim.now_ms());
+        let waited = claim.now_ms().saturating_sub(id.created_ms()) as f64 / 1e3;
+        shared.metrics.waited.with_label_values(&[spec.job_type.as_str()]).observe(waited);
+    }
+    let mut job = Job {
+        shared: &shared,
+        claim: &claim,
+        running: &running,
+        id,
+        spec,
+        base,
+        policy: Arc::default(),
+        version: None,
+        began,
+        committed_at: began,
+        commit_cost: Duration::ZERO,
+        soft: None,
+        hard: None,
+        spoke: Arc::default(),
+    };
+    if let Err(stop) = job.run().await {
+        job.stop(stop).await;
+    }
+    let stay = began.elapsed();
+    shared.metrics.ran.with_label_values(&[job.spec.job_type.as_str()]).observe(stay.as_secs_f64());
+    shared.stayed(stay);
+    drop(place);
+}
+
+impl Job<'_> {
+    async fn run(&mut self) -> Result<(), Stop> {
+        self.may_begin()?;
+        if native::is_native(&self.spec.job_type) { native::run(self).await } else { self.guest().await }
+    }
+
+    /// Leaves where somebody wants anything but that the job goes on.
+    fn may_begin(&self) -> Result<(), Stop> {
+        match self.running.wish() {
+            Wish::GoOn => Ok(()),
+            Wish::Pause => Err(Stop::Paused),
+            Wish::Release => Err(Stop::Release(None)),
+            Wish::Drop => Err(Stop::Gone),
+        }
+    }
+
+    /// What holds for the job's type from now on.
+    pub(super) fn set_policy(&mut self, policy: Arc<TypePolicy>) {
+        let ran = Duration::from_millis(self.base.ran_ms);
+        let limit = |own: Option<u64>, policy: Option<u64>| own.or(policy).map(Duration::from_millis);
+        self.soft = limit(self.spec.soft_limit_ms, policy.soft_limit_ms)
+            .map(|limit| self.began + limit.saturating_sub(ran));
+        self.hard = limit(self.spec.hard_limit_ms, policy.hard_limit_ms)
+            .map(|limit| tokio::time::Instant::from_std(self.began + limit.saturating_sub(ran)));
+        self.policy = policy;
+    }
+
+    /// Takes steps until the job leaves.
+    pub(super) async fn work(&mut self, mut instance: impl Instance) -> Result<(), Stop> {
+        let steps_counter = self.shared.metrics.steps.with_label_values(&[self.spec.job_type.as_str()]);
+        let mut record = self.base.clone();
+        loop {
+            let next = self.bounded(instance.step()).await?;
+            steps_counter.inc();
+            record.step += 1;
+            match next {
+                Next::Completed(result) => {
+                    record.ended_ms = Some(self.claim.now_ms());
+                    record.error = None;
+                    if let Some(Progress { current, total: Some(total), .. }) = &mut record.progress {
+                        *current = *total;
+                    }
+                    let commit = self.prepare(&mut instance, record, Then::Succeeded { result }, None);
+                    drop(instance);
+                    self.flush_logs().await;
+                    self.send_last(commit);
+                    self.recovered();
+                    return Ok(());
+                }
+                Next::Progressed(progress) => {
+                    advance(&mut record, progress);
+                    instance.ended_step(record.step);
+                    let wish = self.running.wish();
+                    if self.soft.is_some_and(|soft| Instant::now() >= soft) {
+                        self.running.yields.store(true, Relaxed);
+                    }
+                    if wish == Wish::GoOn && !self.is_due(&record, &instance) {
+                        // A guest whose steps are short must not keep the thread from its neighbours.
+                        if record.step.is_multiple_of(16) {
+                            tokio::task::yield_now().await;
+                        }
+                        continue;
+                    }
+                    let then = match wish {
+                        Wish::GoOn => Then::Continue,
+                        Wish::Pause => Then::PausedAsAsked,
+                        Wish::Release => Then::Release { pin: None },
+                        Wish::Drop => return Err(Stop::Gone),
+                    };
+                    record = self.commit(&mut instance, record, then).await?;
+                    if wish != Wish::GoOn {
+                        return Ok(());
+                    }
+                }
+                Next::Leave(then) => {
+                    instance.ended_step(record.step);
+                    if let Then::AwaitSignal { name, .. } = &then {
+                        record.signal = Some(name.clone());
+                    }
+                    return self.commit(&mut instance, record, then).await.map(drop);
+                }
+            }
+        }
+    }
+
+    /// Waits for a call into the instance, unless the job is taken away or its time is over.
+    pub(super) async fn bounded<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Stop> {
+        let over = async {
+            match self.hard {
+                Some(hard) => tokio::time::sleep_until(hard).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            done = call => done.map_err(Stop::Fault),
+            () = self.running.dropped() => Err(Stop::Gone),
+            () = over => Err(Stop::Fault(Fault::Trap {
+                kind: "hard-limit",
+                message: "the job ran longer than its hard limit".into(),
+                trace: None,
+            })),
+        }
+    }
+
+    fn is_due(&self, record: &Record, instance: &impl Instance) -> bool {
+        // A job whose host died proves first of all that it gets anywhere.
+        if self.base.crashes > 0 || instance.wants_commit() {
+            return true;
+        }
+        match self.policy.checkpoint {
+            Cadence::EverySteps(steps) => record.step - self.base.step >= steps.max(1),
+            Cadence::EveryMs(ms) => {
+                let apart =
+                    Duration::from_millis(ms).max((self.commit_cost * CADENCE_SHARE).min(CADENCE_MAX));
+                self.committed_at.elapsed() >= apart
+            }
+        }
+    }
+
+    fn prepare(
+        &self,
+        instance: &mut impl Instance,
+        mut record: Record,
+        then: Then,
+        checkpoint: Option<NewCheckpoint>,
+    ) -> Commit {
+        let effects = instance.take_effects();
+        record.outputs += effects.outputs.len() as u64;
+        if let Some(progress) = effects.progress {
+            advance(&mut record, progress);
+        }
+        record.children.extend(effects.listed);
+        self.commit_of(record, then, checkpoint, effects.outputs, effects.children)
+    }
+
+    fn commit_of(
+        &self,
+        mut record: Record,
+        then: Then,
+        checkpoint: Option<NewCheckpoint>,
+        outputs: Vec<String>,
+        children: Vec<NewJob>,
+    ) -> Commit {
+        record.crashes = 0;
+        record.committed_ms = Some(self.claim.now_ms());
+        record.ran_ms = self.base.ran_ms + self.committed_at.elapsed().as_millis() as u64;
+        Commit {
+            id: self.id,
+            token: self.claim.token.clone(),
+            step: record.step,
+            base_step: self.base.step,
+            spec: self.spec.clone(),
+            record,
+            then,
+            checkpoint,
+            outputs,
+            children,
+        }
+    }
+
+    fn item(&self, commit: Commit, reply: Option<oneshot::Sender<CommitAnswer>>) -> Item {
+        Item { commit, partition: self.claim.partition, running: self.running.clone(), reply }
+    }
+
+    /// The job leaves whatever the answer is.
+    fn send_last(&self, commit: Commit) {
+        // The receiver lives as long as the process.
+        let _ = self.shared.commits.send(self.item(commit, None));
+    }
+
+    /// Whoever sees the end of a job sees its whole log.
+    async fn flush_logs(&self) {
+        if self.spoke.load(Relaxed) {
+            self.shared.logs.flush().await;
+        }
+    }
+
+    /// Writes a checkpoint and what was buffered. Returns the record that now holds; leaves with [`Stop::Gone`]
+    /// where the job is no longer this worker's.
+    async fn commit(
+        &mut self,
+        instance: &mut impl Instance,
+        record: Record,
+        then: Then,
+    ) -> Result<Record, Stop> {
+        let from = Instant::now();
+        let checkpoint = self.bounded(instance.checkpoint()).await?;
+        let bytes = checkpoint.state.len() as u64;
+        self.shared.metrics.checkpoint_bytes.with_label_values(&[self.spec.job_type.as_str()]).inc_by(bytes);
+        let stays = matches!(then, Then::Continue);
+        let commit = self.prepare(instance, record, then, Some(checkpoint));
+        if !stays {
+            let record = commit.record.clone();
+            self.send_last(commit);
+            return Ok(record);
+        }
+        let record = commit.record.clone();
+        let (reply, answer) = oneshot::channel();
+        let _ = self.shared.commits.send(self.item(commit, Some(reply)));
+        let answer = tokio::select! {
+            answer = answer => answer.unwrap_or(CommitAnswer::Lost),
+            () = self.running.dropped() => CommitAnswer::Lost,
+        };
+        match answer {
+            CommitAnswer::Done(State::Running) | CommitAnswer::Already => {
+                self.base = record.clone();
+                self.committed_at = Instant::now();
+                self.commit_cost = from.elapsed();
+                Ok(record)
+            }
+            CommitAnswer::Done(_) | CommitAnswer::Lost => Err(Stop::Gone),
+        }
+    }
+}
+
+/// Progress never goes back within one run.
+fn advance(record: &mut Record, next: Progress) {
+    let before = record.progress.as_ref().map_or(0, |progress| progress.current);
+    record.progress = Some(Progress { current: next.current.max(before), ..next });
+}
