@@ -329,7 +329,7 @@ pub struct TypeOverride {
     /// See [`TypePolicy::checkpoint`].
     pub checkpoint: Option<Checkpoint>,
     /// See [`TypePolicy::retry`].
-    pub retry: Option<RetryPolicy>,
+    pub retry: RetryPolicy,
     /// See [`TypePolicy::grants`].
     pub grants: Option<GrantsConfig>,
 }
@@ -409,6 +409,13 @@ impl Config {
                 token.name
             );
         }
+        let types = self.plugins.iter().map(|(name, own)| (format!("plugins.{name}"), &own.retry));
+        let all = ("defaults".to_owned(), &self.defaults.retry);
+        for (table, retry) in types.chain(std::iter::once(all)) {
+            if let Some((at, what)) = retry.mistakes().first() {
+                anyhow::bail!("{table}.retry.{}: {what}", at.replace('/', "."));
+            }
+        }
         for (name, policy) in &self.plugins {
             for grant in policy.grants.iter().flat_map(|grants| &grants.files) {
                 anyhow::ensure!(
@@ -434,7 +441,7 @@ impl Config {
         policy.soft_limit_ms = own.soft_limit_ms.or(policy.soft_limit_ms);
         policy.hard_limit_ms = own.hard_limit_ms.or(policy.hard_limit_ms);
         policy.checkpoint = own.checkpoint.unwrap_or(policy.checkpoint);
-        policy.retry = own.retry.unwrap_or(policy.retry);
+        policy.retry = policy.retry.with(&own.retry);
         policy.grants = own.grants.clone().unwrap_or(policy.grants);
         policy
     }
@@ -482,6 +489,20 @@ mod tests {
         let policy = config.policy("x");
         assert_eq!((policy.memory_bytes, policy.step_limit_ms), (1000, 5));
         assert_eq!(config.policy("y").step_limit_ms, 60_000);
+    }
+
+    #[test]
+    fn a_type_says_only_what_is_different_about_its_retries() {
+        let config = load(
+            "[defaults.retry]\nmax_attempts = 2\n[plugins.x.retry]\nbase_ms = 7\n\
+             kinds.guest-trap = { retry = false }\n",
+        )
+        .unwrap();
+        let retry = config.policy("x").retry;
+        assert_eq!((retry.max_attempts, retry.base_ms), (Some(2), Some(7)));
+        assert_eq!(retry.of_kind("guest-trap").retry, Some(false));
+        let error = load("[plugins.x.retry]\nkinds.bad-luck = {}\n").unwrap_err().to_string();
+        assert!(error.contains("plugins.x.retry.kinds: there is no such kind"), "{error}");
     }
 
     #[test]

@@ -17,6 +17,6 @@ pub mod state;
 
 pub use fingerprint::Fingerprint;
 pub use id::JobId;
-pub use record::{JobError, Progress, Record, Spec};
+pub use record::{FailedAttempt, JobError, Progress, Record, Spec};
 pub use retry::{Backoff, Failure, RetryPolicy};
 pub use state::{Control, State};

@@ -3,7 +3,7 @@
 //! JSON values travel as text: neither the store nor the worker has a reason to look inside.
 //! The scripts of the store read both as MessagePack maps; the short field names are theirs.
 
-use crate::JobId;
+use crate::{JobId, RetryPolicy};
 use serde::{Deserialize, Serialize};
 
 /// Lowest and highest priority; 9 is served first.
@@ -39,6 +39,9 @@ pub struct Spec {
     /// Attempts in all; `None`: the job type's.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
+    /// What this job says about retries beyond its type; `None`: nothing.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Box<RetryPolicy>>,
     /// Soft limit of running time, milliseconds.
     #[serde(rename = "sl", default, skip_serializing_if = "Option::is_none")]
     pub soft_limit_ms: Option<u64>,
@@ -88,6 +91,25 @@ pub struct JobError {
     pub trace: Option<String>,
 }
 
+/// Failed attempts kept in a record, and characters of each message: a record travels with every commit.
+pub const FAILURES_MAX: usize = 10;
+const FAILURE_CHARS_MAX: usize = 300;
+
+/// A failed attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedAttempt {
+    /// Run in which it was.
+    pub run: u32,
+    /// Its number in that run, from 1.
+    pub attempt: u32,
+    /// When it failed, Unix milliseconds.
+    pub at_ms: u64,
+    /// Stable code.
+    pub kind: String,
+    /// One sentence, cut.
+    pub message: String,
+}
+
 /// What changes while a job lives. While a job is claimed, its claimer is the only writer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -122,6 +144,9 @@ pub struct Record {
     pub progress: Option<Progress>,
     /// The last failure.
     pub error: Option<JobError>,
+    /// The last failed attempts, of earlier runs too, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailedAttempt>,
     /// Children spawned so far in this run, oldest first.
     pub children: Vec<JobId>,
     /// Name of the awaited signal, while waiting for one.
@@ -148,9 +173,46 @@ impl Default for Record {
             ran_ms: 0,
             progress: None,
             error: None,
+            failures: Vec::new(),
             children: Vec::new(),
             signal: None,
             claim: None,
         }
+    }
+}
+
+impl Record {
+    /// Counts a failed attempt and keeps it among the last ones.
+    pub fn attempt_failed(&mut self, error: JobError, at_ms: u64) {
+        self.attempt += 1;
+        if self.failures.len() >= FAILURES_MAX {
+            self.failures.drain(..=self.failures.len() - FAILURES_MAX);
+        }
+        self.failures.push(FailedAttempt {
+            run: self.run,
+            attempt: self.attempt,
+            at_ms,
+            kind: error.kind.clone(),
+            message: error.message.chars().take(FAILURE_CHARS_MAX).collect(),
+        });
+        self.error = Some(error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_failed_attempts_are_kept() {
+        let mut record = Record::default();
+        for at_ms in 0..25 {
+            let error = JobError { kind: "transient".into(), message: "x".repeat(1_000), trace: None };
+            record.attempt_failed(error, at_ms);
+        }
+        let kept: Vec<_> = record.failures.iter().map(|one| (one.attempt, one.at_ms)).collect();
+        assert_eq!(kept, (15..25).map(|at_ms| (at_ms as u32 + 1, at_ms)).collect::<Vec<_>>());
+        assert_eq!(record.failures[0].message.len(), FAILURE_CHARS_MAX);
+        assert_eq!(record.error.map(|error| error.message.len()), Some(1_000));
     }
 }

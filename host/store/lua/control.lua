@@ -61,6 +61,7 @@ if verb == 'restart' then
     redis.call('HSET', key('uniq'), spec.u, id)
   end
   local again, outputs, kept, ttl_ms = { run = (record.run or 1) + 1 }, 0, {}, redis.call('PTTL', key('cp:' .. id))
+  again.failures = record.failures
   if chosen then
     local header = headers[chosen]
     outputs = header.outputs

@@ -162,6 +162,22 @@ pub struct JobFailure<'a> {
     pub trace: Option<&'a str>,
 }
 
+/// A failed attempt.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Attempt<'a> {
+    /// Run in which it was.
+    run: u32,
+    /// Its number in that run.
+    attempt: u32,
+    /// When it failed.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// Stable code.
+    kind: &'a str,
+    /// One sentence, cut at 300 characters.
+    message: &'a str,
+}
+
 /// A job.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Job<'a> {
@@ -202,6 +218,14 @@ pub struct Job<'a> {
     result: Option<Json<'a>>,
     /// Why the job, or its last attempt, failed.
     error: Option<JobFailure<'a>>,
+    /// The last failed attempts, of earlier runs too, oldest first; at most 10. Left out if there were none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    failures: Vec<Attempt<'a>>,
+    /// What was asked for about retries. Left out if that was nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, required = false)]
+    retry: Option<&'a waymark_job::RetryPolicy>,
     /// As given.
     #[schema(value_type = Object)]
     metadata: Json<'a>,
@@ -309,6 +333,18 @@ impl<'a> Job<'a> {
                 message: &error.message,
                 trace: error.trace.as_deref(),
             }),
+            failures: record
+                .failures
+                .iter()
+                .map(|one| Attempt {
+                    run: one.run,
+                    attempt: one.attempt,
+                    at: Timestamp(one.at_ms),
+                    kind: &one.kind,
+                    message: &one.message,
+                })
+                .collect(),
+            retry: spec.retry.as_deref(),
             metadata: Json(spec.metadata.as_deref().unwrap_or("{}")),
             tags: &spec.tags,
             correlation_id: spec.correlation_id.as_deref(),

@@ -16,7 +16,7 @@ use std::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::ToSchema;
-use waymark_job::{Spec, record::PRIORITY_MAX};
+use waymark_job::{RetryPolicy, Spec, record::PRIORITY_MAX, retry::ATTEMPTS_MAX};
 use waymark_store::NewJob;
 
 /// Longest name of a queue, tag, correlation id or key, characters. Keeps keys in the store small.
@@ -27,8 +27,6 @@ const TAGS_MAX: usize = 32;
 const METADATA_BYTES_MAX: usize = 64 << 10;
 /// Furthest start: ten years, milliseconds. Catches seconds and nanoseconds that were taken for milliseconds.
 const DELAY_MS_MAX: u64 = 10 * 366 * 86_400_000;
-/// Most attempts.
-const ATTEMPTS_MAX: u32 = 1_000;
 /// How long the list of all known job types is believed when a type is not in it.
 const TYPES_AGE_MAX: Duration = Duration::from_secs(1);
 
@@ -62,6 +60,13 @@ pub struct Submission<'a> {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 1000)]
     max_attempts: Option<u32>,
+    /// What this job says about retries; what is absent is as the job type says. `max_attempts`, `backoff`
+    /// (`exponential`, `linear` or `fixed`), `base_ms`, `max_ms`, `jitter`, `max_age_ms`, `retry_after_max_ms`,
+    /// `retry` (`false`: never) and `kinds`: the same for a kind of failure, such as
+    /// `{"transient": {"max_attempts": 9}}`.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    retry: Option<Box<RetryPolicy>>,
     /// Running time after which the job is asked to finish, milliseconds.
     #[serde(default)]
     #[schema(minimum = 1)]
@@ -95,6 +100,7 @@ impl<'a> Shape<'a> for Submission<'a> {
         "delay_ms",
         "not_before",
         "max_attempts",
+        "retry",
         "soft_limit_ms",
         "hard_limit_ms",
         "metadata",
@@ -156,6 +162,7 @@ impl Submission<'_> {
                 correlation_id: self.correlation_id,
                 unique_key: self.unique_key,
                 max_attempts: self.max_attempts,
+                retry: self.retry,
                 soft_limit_ms: self.soft_limit_ms,
                 hard_limit_ms: self.hard_limit_ms,
                 parent: None,
@@ -198,6 +205,9 @@ impl Submission<'_> {
         }
         if self.max_attempts.is_some_and(|attempts| !(1..=ATTEMPTS_MAX).contains(&attempts)) {
             wrong("max_attempts", "must be 1 to 1000");
+        }
+        for (at, what) in self.retry.iter().flat_map(|retry| retry.mistakes()) {
+            wrong(&format!("retry/{at}"), &what);
         }
         if self.soft_limit_ms == Some(0) {
             wrong("soft_limit_ms", "must be at least 1");

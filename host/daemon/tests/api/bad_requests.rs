@@ -68,6 +68,22 @@ async fn every_bad_request_is_refused_with_its_code_and_a_helpful_sentence() {
         (
             "POST",
             jobs,
+            r#"{"type":"elsewhere","input":1,"retry":{"kinds":{"bad-luck":{}}}}"#,
+            422,
+            "invalid-field",
+            "/retry/kinds: there is no such kind",
+        ),
+        (
+            "POST",
+            jobs,
+            r#"{"type":"elsewhere","input":1,"retry":{"tries":3}}"#,
+            422,
+            "invalid-field",
+            "tries",
+        ),
+        (
+            "POST",
+            jobs,
             r#"{"type":"elsewhere","input":1,"soft_limit_ms":9,"hard_limit_ms":5}"#,
             422,
             "invalid-field",

@@ -7,7 +7,7 @@ use super::{
 use crate::worker::protocol::Report;
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::sync::oneshot;
-use waymark_job::State;
+use waymark_job::{RetryPolicy, State};
 use waymark_sandbox::Fault;
 use waymark_store::{CommitAnswer, Then};
 
@@ -58,12 +58,22 @@ impl Job<'_> {
             "an attempt failed"
         );
         let mut record = self.base.clone();
-        record.attempt += 1;
-        let mut policy = self.policy.retry;
-        policy.max_attempts = self.spec.max_attempts.unwrap_or(policy.max_attempts).max(1);
+        let mut policy = self.policy.retry.clone();
+        if let Some(own) = &self.spec.retry {
+            policy = policy.with(own);
+        }
+        if self.spec.max_attempts.is_some() {
+            let own = RetryPolicy { max_attempts: self.spec.max_attempts, ..RetryPolicy::default() };
+            policy = policy.with(&own);
+        }
+        let policy = policy.of_kind(&error.kind);
+        record.attempt_failed(error, self.claim.now_ms());
         let age_ms = self.claim.now_ms().saturating_sub(self.id.created_ms());
-        let delay_ms =
-            if retries { policy.delay_ms(record.attempt, retry_after, age_ms, uniform()) } else { None };
+        let delay_ms = policy
+            .retry
+            .unwrap_or(retries)
+            .then(|| policy.delay_ms(record.attempt, retry_after, age_ms, uniform()))
+            .flatten();
         let then = match delay_ms {
             Some(delay_ms) => Then::Retry { delay_ms },
             None => {
@@ -71,7 +81,6 @@ impl Job<'_> {
                 Then::Failed
             }
         };
-        record.error = Some(error);
         let commit = self.commit_of(record, then, None, Vec::new(), Vec::new());
         self.send_last(commit);
     }
