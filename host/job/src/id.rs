@@ -40,6 +40,12 @@ impl JobId {
         Ok(Self::assemble(now_ms, &random, partition))
     }
 
+    /// The lowest identifier of all that are created at this time or later.
+    #[must_use]
+    pub fn first_at(at_ms: u64) -> Self {
+        Self::assemble(at_ms, &[0; 9], 0)
+    }
+
     /// The identifier of the `index`-th child spawned in step `step` of run `run`.
     ///
     /// Deterministic, so that a step which runs again after a crash names the same children.

@@ -51,6 +51,9 @@ pub struct Spec {
     /// The job that spawned this one.
     #[serde(rename = "pa", default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<JobId>,
+    /// The ended job that this one was made from.
+    #[serde(rename = "ro", default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<JobId>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -147,6 +150,9 @@ pub struct Record {
     /// The last failed attempts, of earlier runs too, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailedAttempt>,
+    /// The last jobs that were made from this one after its end, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replays: Vec<JobId>,
     /// Children spawned so far in this run, oldest first.
     pub children: Vec<JobId>,
     /// Name of the awaited signal, while waiting for one.
@@ -174,6 +180,7 @@ impl Default for Record {
             progress: None,
             error: None,
             failures: Vec::new(),
+            replays: Vec::new(),
             children: Vec::new(),
             signal: None,
             claim: None,

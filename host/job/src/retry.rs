@@ -45,6 +45,8 @@ pub const KINDS: [&str; 13] = [
     "bad-value",
     "host-error",
 ];
+/// Longest time that a policy may name: ten years, milliseconds. Catches other units; and scripts count in doubles.
+pub const MS_MAX: u64 = 10 * 366 * 86_400_000;
 /// Most attempts that a policy may allow.
 pub const ATTEMPTS_MAX: u32 = 1_000;
 
@@ -132,6 +134,16 @@ impl RetryPolicy {
         let mut found = Vec::new();
         if self.max_attempts.is_some_and(|attempts| !(1..=ATTEMPTS_MAX).contains(&attempts)) {
             found.push(("max_attempts".to_owned(), format!("must be 1 to {ATTEMPTS_MAX}")));
+        }
+        for (name, time_ms) in [
+            ("base_ms", self.base_ms),
+            ("max_ms", self.max_ms),
+            ("max_age_ms", self.max_age_ms),
+            ("retry_after_max_ms", self.retry_after_max_ms),
+        ] {
+            if time_ms.is_some_and(|time_ms| time_ms > MS_MAX) {
+                found.push((name.to_owned(), "must be at most ten years, in milliseconds".to_owned()));
+            }
         }
         for (kind, own) in &self.kinds {
             if !KINDS.contains(&kind.as_str()) {
@@ -264,6 +276,7 @@ mod tests {
         let places = |text| read(text).mistakes().into_iter().map(|(at, _)| at).collect::<Vec<_>>();
         assert!(places(r#"{"max_attempts":1000,"kinds":{"transient":{"retry":true}}}"#).is_empty());
         assert_eq!(places(r#"{"max_attempts":0}"#), ["max_attempts"]);
+        assert_eq!(places(r#"{"max_age_ms":999999999999999}"#), ["max_age_ms"]);
         assert_eq!(places(r#"{"kinds":{"bad-luck":{}}}"#), ["kinds"]);
         assert_eq!(
             places(r#"{"kinds":{"transient":{"max_attempts":1001}}}"#),

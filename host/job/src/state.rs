@@ -111,6 +111,8 @@ pub enum Control {
     Resume,
     /// Begin again, from the start or from a kept checkpoint.
     Restart,
+    /// Go on after a failure, from the last checkpoint.
+    Retry,
     /// End now.
     Cancel,
 }
@@ -123,6 +125,7 @@ impl Control {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Restart => "restart",
+            Self::Retry => "retry",
             Self::Cancel => "cancel",
         }
     }
@@ -141,6 +144,7 @@ impl Control {
             (Self::Restart, State::Paused | State::Succeeded | State::Failed | State::Cancelled) => {
                 Some(State::Queued)
             }
+            (Self::Retry, State::Failed) => Some(State::Queued),
             (Self::Cancel, State::Cancelled) => Some(State::Cancelled),
             (Self::Cancel, state) if !state.is_ended() => Some(State::Cancelled),
             _ => None,
@@ -155,7 +159,9 @@ mod tests {
     #[test]
     fn every_control_outcome_is_a_legal_transition() {
         for state in State::ALL {
-            for control in [Control::Pause, Control::Resume, Control::Restart, Control::Cancel] {
+            for control in
+                [Control::Pause, Control::Resume, Control::Restart, Control::Retry, Control::Cancel]
+            {
                 if let Some(next) = control.outcome(state) {
                     assert!(next == state || state.may_become(next), "{control:?} on {state:?}");
                 }

@@ -75,6 +75,7 @@ table.sort(lines, function(left_one, right_one) return left_one[1] < right_one[1
 
 local answers, size = { string.format('%.0f', NOW), due[2] or '' }, 2
 local claims, held, mine, skips = {}, 0, {}, SKIPS_MAX
+local any_moved = redis.call('EXISTS', key('moved')) == 1
 local value = token .. ':-1:' .. worker .. ':' .. string.format('%.0f', NOW)
 
 -- Takes up to `most` jobs from a line. Returns how many, and whether it is empty now.
@@ -88,9 +89,12 @@ local function take(one, most)
     local specs = read_many('HMGET', key('jobs'), ids)
     local states = read_many('HMGET', key('st'), ids)
     local taken = read_many('HMGET', key('claims'), ids)
+    -- A job that was moved stands in its new line; entries that it left in others do not count.
+    local moved, here = any_moved and read_many('HMGET', key('moved'), ids) or {}, one[3] .. '|' .. one[4]
     for at = 1, #ids do
       local id, stored = ids[at], states[at]
-      if specs[at] and not taken[at] and not mine[id] and (not stored or string.byte(stored) == 113) then
+      local stands = not moved[at] or moved[at] == here
+      if specs[at] and stands and not taken[at] and not mine[id] and (not stored or string.byte(stored) == 113) then
         mine[id] = true
         got = got + 1
         answers[size + 1], answers[size + 2], answers[size + 3] = id, specs[at], stored or ''

@@ -112,8 +112,12 @@ for number = 1, total do
       count(type, letter, 1)
       if letter == 'q' then
         local selector = ARGV[at + 10] ~= '' and ARGV[at + 10] or type
-        depth(ARGV[at + 4], 1)
-        enqueue(ARGV[at + 4], selector, ARGV[at + 5], id, true)
+        -- It may have been moved while it ran.
+        local moved = redis.call('HGET', key('moved'), id)
+        local queue, priority = ARGV[at + 4], ARGV[at + 5]
+        if moved then queue, priority = string.match(moved, '^(.*)|(%d)$') end
+        depth(queue, 1)
+        enqueue(queue, selector, priority, id, true)
       else
         own.removed[#own.removed + 1] = id
         local index = own[letter]

@@ -2,7 +2,7 @@
 -- What an operator asks of one job. Asking for what is the case already changes nothing.
 --
 -- KEYS[1]  head of the partition's keys
--- ARGV     id, 'pause', 'resume', 'restart' or 'cancel', step of the checkpoint to restart from or '', channel on
+-- ARGV     id, 'pause', 'resume', 'restart', 'retry' or 'cancel', step of the checkpoint to restart from or '', channel on
 --          which workers listen
 --
 -- Answers  'D' + letter: the job is in this state now; 'P': it runs and pauses at the end of its step;
@@ -47,21 +47,23 @@ if verb == 'resume' then
   return 'Dq'
 end
 
-if verb == 'restart' then
-  if letter ~= 'p' and not is_ended then return 'R' .. letter end
+if verb == 'restart' or verb == 'retry' then
+  if letter ~= 'F' and (verb == 'retry' or letter ~= 'p' and not is_ended) then return 'R' .. letter end
   local checkpoints, headers, chosen = redis.call('LRANGE', key('cp:' .. id), 0, -1), {}, nil
   for at, checkpoint in ipairs(checkpoints) do
     headers[at] = cmsgpack.unpack(string.sub(checkpoint, 7, 6 + tonumber(string.sub(checkpoint, 1, 6))))
     if not chosen and from ~= '' and headers[at].step == tonumber(from) then chosen = at end
   end
   if from ~= '' and not chosen then return 'N' end
+  -- A retry goes on from the newest one, where there is one.
+  if verb == 'retry' and #checkpoints > 0 then chosen = 1 end
   if spec.u then
     local holder = redis.call('HGET', key('uniq'), spec.u)
     if holder and holder ~= id then return 'U' .. holder end
     redis.call('HSET', key('uniq'), spec.u, id)
   end
   local again, outputs, kept, ttl_ms = { run = (record.run or 1) + 1 }, 0, {}, redis.call('PTTL', key('cp:' .. id))
-  again.failures = record.failures
+  again.failures, again.replays = record.failures, record.replays
   if chosen then
     local header = headers[chosen]
     outputs = header.outputs

@@ -36,7 +36,7 @@ for _, id in ipairs(ids) do
     end
   end
 end
-for _, name in ipairs({ 'jobs', 'st', 'res', 'claims', 'ctl', 'dropped', 'logbytes' }) do write_many('HDEL', key(name), gone) end
+for _, name in ipairs({ 'jobs', 'st', 'res', 'claims', 'ctl', 'dropped', 'logbytes', 'moved' }) do write_many('HDEL', key(name), gone) end
 for _, one in ipairs(orphans) do tell_parent(one[1], one[2], 'Fthe job was deleted') end
 flush()
 return forgotten

@@ -38,7 +38,7 @@ for _, line in ipairs(lines) do
     for _, id in ipairs(ids) do
       local spec = spec_of(id)
       local letter, record = state_of(id)
-      if spec and letter == 'q' then
+      if spec and letter == 'q' and spec.q == queue then
         record.ended_ms = NOW
         put_state(id, 'C', record)
         move(spec.t, spec.q, id, 'q', 'C')

@@ -10,6 +10,8 @@ use waymark_job::{Control, JobId, Progress, Record, Spec, State};
 const IDEMPOTENCY_TTL_MS: u64 = 86_400_000;
 /// Jobs created in one script call.
 const CREATE_MAX: usize = 500;
+/// Jobs moved in one script call.
+const MOVE_MAX: usize = 200;
 /// Jobs looked at for one page of a filtered listing; a page may be short, its cursor goes on.
 const LOOKS_MAX: usize = 5_000;
 /// Longest page.
@@ -121,6 +123,21 @@ pub struct View {
     pub pause_pending: bool,
 }
 
+/// A span of time, Unix milliseconds. What is absent is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Its first moment.
+    pub from_ms: Option<u64>,
+    /// The first moment after it.
+    pub to_ms: Option<u64>,
+}
+
+impl Span {
+    fn holds(self, at_ms: u64) -> bool {
+        self.from_ms.is_none_or(|from_ms| at_ms >= from_ms) && self.to_ms.is_none_or(|to_ms| at_ms < to_ms)
+    }
+}
+
 /// What to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -134,6 +151,12 @@ pub struct Filter {
     pub tag: Option<String>,
     /// Correlation id.
     pub correlation_id: Option<String>,
+    /// Kind of the last failure.
+    pub error_kind: Option<String>,
+    /// When it was created.
+    pub created: Span,
+    /// When it ended; takes ended jobs only, unless it is open at both ends.
+    pub ended: Span,
 }
 
 impl Filter {
@@ -143,6 +166,13 @@ impl Filter {
             && self.queue.as_ref().is_none_or(|name| name == view.spec.queue())
             && self.tag.as_ref().is_none_or(|tag| view.spec.tags.contains(tag))
             && self.correlation_id.as_ref().is_none_or(|id| view.spec.correlation_id.as_ref() == Some(id))
+            && self.created.holds(view.id.created_ms())
+            && (self.ended == Span::default()
+                || view.record.ended_ms.is_some_and(|at| view.state.is_ended() && self.ended.holds(at)))
+            && self
+                .error_kind
+                .as_ref()
+                .is_none_or(|kind| view.record.error.as_ref().is_some_and(|error| error.kind == *kind))
     }
 }
 
@@ -229,6 +259,23 @@ pub(crate) fn parse_id(bytes: &[u8]) -> Result<JobId, Error> {
     JobId::parse(text).map_err(|error| Error::corrupt("a job id", error))
 }
 
+fn control_answer(answer: &str) -> Result<ControlAnswer, Error> {
+    if let Some(holder) = answer.strip_prefix('U') {
+        return Ok(ControlAnswer::KeyTaken(parse_id(holder.as_bytes())?));
+    }
+    let mut letters = answer.chars();
+    let kind = letters.next();
+    let state = letters.next().map(pack::state).transpose()?;
+    match (kind, state) {
+        (Some('D'), Some(state)) => Ok(ControlAnswer::Done(state)),
+        (Some('R'), Some(state)) => Ok(ControlAnswer::Refused(state)),
+        (Some('P'), _) => Ok(ControlAnswer::Pending),
+        (Some('N'), _) => Ok(ControlAnswer::NoCheckpoint),
+        (Some('M'), _) => Ok(ControlAnswer::Missing),
+        _ => Err(Error::corrupt("a control's answer", answer)),
+    }
+}
+
 /// A stable hash, so that every host finds the partition of a key (FNV-1a, 64 bits).
 fn hash(text: &str) -> u64 {
     text.bytes()
@@ -301,7 +348,7 @@ impl Store {
         created.into_iter().map(|one| one.ok_or_else(|| Error::corrupt("a creation", "no answer"))).collect()
     }
 
-    /// Pauses, resumes, restarts or cancels. `from`: the step of the checkpoint to restart from.
+    /// Pauses, resumes, restarts, retries or cancels. `from`: the step of the checkpoint to restart from.
     ///
     /// # Errors
     /// The server does not answer.
@@ -319,20 +366,53 @@ impl Store {
         };
         call.arg(self.control_channel());
         let answer: String = call.run().await?;
-        if let Some(holder) = answer.strip_prefix('U') {
-            return Ok(ControlAnswer::KeyTaken(parse_id(holder.as_bytes())?));
+        control_answer(&answer)
+    }
+
+    /// Moves jobs that have not ended to another queue, another priority, or both: one answer for each, in their
+    /// order. A running job goes there when it leaves its worker.
+    ///
+    /// # Errors
+    /// The server does not answer; jobs of earlier pieces of the call may have been moved.
+    pub async fn move_jobs(
+        &self,
+        ids: &[JobId],
+        queue: Option<&str>,
+        priority: Option<u8>,
+    ) -> Result<Vec<ControlAnswer>, Error> {
+        let mut by_partition: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+        for (index, id) in ids.iter().enumerate() {
+            by_partition.entry(self.partition_of(id)).or_default().push(index);
         }
-        let mut letters = answer.chars();
-        let kind = letters.next();
-        let state = letters.next().map(pack::state).transpose()?;
-        match (kind, state) {
-            (Some('D'), Some(state)) => Ok(ControlAnswer::Done(state)),
-            (Some('R'), Some(state)) => Ok(ControlAnswer::Refused(state)),
-            (Some('P'), _) => Ok(ControlAnswer::Pending),
-            (Some('N'), _) => Ok(ControlAnswer::NoCheckpoint),
-            (Some('M'), _) => Ok(ControlAnswer::Missing),
-            _ => Err(Error::corrupt("a control's answer", answer)),
+        let mut answers = vec![ControlAnswer::Missing; ids.len()];
+        for (partition, indexes) in by_partition {
+            for piece in indexes.chunks(MOVE_MAX) {
+                let mut call = self.call(&self.inner.scripts.move_jobs, partition);
+                call.arg(queue.unwrap_or_default());
+                match priority {
+                    Some(priority) => call.arg(priority),
+                    None => call.arg(""),
+                };
+                for index in piece {
+                    call.arg(ids[*index].as_str());
+                }
+                let told: Vec<String> = call.run().await?;
+                for (index, answer) in piece.iter().zip(told) {
+                    answers[*index] = control_answer(&answer)?;
+                }
+            }
         }
+        Ok(answers)
+    }
+
+    /// Notes in the record of an ended job that `new` was made from it; the last 10 are kept.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn replayed(&self, id: &JobId, new: &JobId) -> Result<(), Error> {
+        let mut call = self.call(&self.inner.scripts.replayed, self.partition_of(id));
+        let _: u8 = call.arg(id.as_str()).arg(new.as_str()).run().await?;
+        Ok(())
     }
 
     /// Forgets a job; `false` where there is none.
@@ -421,6 +501,12 @@ impl Store {
             Some(text) => Some(JobId::parse(text).map_err(|_| Error::BadCursor)?),
             None => None,
         };
+        // No job ends before it is created.
+        for end_ms in [filter.created.to_ms, filter.ended.to_ms].into_iter().flatten() {
+            let end = JobId::first_at(end_ms);
+            below = Some(below.map_or(end, |below| below.min(end)));
+        }
+        let first = filter.created.from_ms.map(JobId::first_at);
         let mut sources = Vec::new();
         for partition in 0..self.partitions() {
             sources.push((partition, self.sources(partition, filter).await?));
@@ -457,6 +543,9 @@ impl Store {
                 found.extend(self.views(partition, &ids).await?.into_iter().map(|view| (view.id, view)));
             }
             for id in ids {
+                if first.is_some_and(|first| id < first) {
+                    return Ok(Page { jobs, cursor: None });
+                }
                 below = Some(id);
                 if let Some(view) = found.remove(&id).filter(|view| filter.takes(view)) {
                     jobs.push(view);

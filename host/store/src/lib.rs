@@ -24,7 +24,7 @@ mod work;
 pub use errors::{ErrorGroup, ErrorOrder};
 pub use events::{Message, Subscription};
 pub use jobs::{
-    Checkpoint, ControlAnswer, Created, Filter, LogPage, NewJob, Page, Retention, SignalAnswer, View,
+    Checkpoint, ControlAnswer, Created, Filter, LogPage, NewJob, Page, Retention, SignalAnswer, Span, View,
 };
 pub use queues::Queue;
 pub use work::{

@@ -480,6 +480,10 @@ impl Model {
                 ControlAnswer::Done(State::Queued)
             }
             (Control::Restart, state) if state == State::Paused || state.is_ended() => self.restart(id, from),
+            (Control::Retry, State::Failed) => {
+                let newest = job.kept.first().map(|one| one.step);
+                self.restart(id, newest)
+            }
             (Control::Cancel, State::Cancelled) => ControlAnswer::Done(State::Cancelled),
             (Control::Cancel, state) if !state.is_ended() => {
                 self.cancel(id);
@@ -503,7 +507,8 @@ impl Model {
             self.uniques.insert(key, *id);
         }
         let job = self.job(id);
-        let mut again = Record { run: job.record.run + 1, ..Record::default() };
+        let mut again =
+            Record { run: job.record.run + 1, replays: job.record.replays.clone(), ..Record::default() };
         let mut kept = Vec::new();
         if let Some(at) = chosen {
             let mut one = job.kept[at].clone();
@@ -537,6 +542,28 @@ impl Model {
         job.record = again;
         self.wake(id);
         ControlAnswer::Done(State::Queued)
+    }
+
+    fn move_job(&mut self, id: &JobId, queue: Option<&str>, priority: Option<u8>) -> ControlAnswer {
+        if !self.jobs.contains_key(id) {
+            return ControlAnswer::Missing;
+        }
+        let job = self.job(id);
+        let state = job.state();
+        if state.is_ended() {
+            return ControlAnswer::Refused(state);
+        }
+        let before = (job.spec.queue().to_owned(), job.spec.priority);
+        let after = (queue.map_or(before.0.clone(), str::to_owned), priority.unwrap_or(before.1));
+        if after != before {
+            job.spec.queue = if after.0 == job.spec.job_type { String::new() } else { after.0 };
+            job.spec.priority = after.1;
+            if state == State::Queued {
+                let selector = job.spec.job_type.clone();
+                self.enqueue(id, &selector);
+            }
+        }
+        ControlAnswer::Done(state)
     }
 
     fn delete(&mut self, id: &JobId) -> bool {
@@ -793,7 +820,7 @@ impl Driver {
             let job = &self.model.jobs[&one.id];
             assert!(self.model.may_claim(&request, job), "{} was claimed, which is {job:?}", one.id);
             assert!(request.selectors.iter().any(|name| job.lines.contains(name)), "no line of {job:?}");
-            assert_eq!(*one.spec, job.spec);
+            assert_eq!(*one.spec, job.spec, "{}", one.id);
             assert_eq!(timeless(&one.record), timeless(&job.record));
             lowest = lowest.min(job.spec.priority);
             let (worker, token) = (request.worker.clone(), request.token.clone());
@@ -949,6 +976,7 @@ impl Driver {
             Control::Resume,
             Control::Restart,
             Control::Restart,
+            Control::Retry,
             Control::Cancel,
         ]);
         let from = match self.model.jobs.get(&id) {
@@ -959,6 +987,34 @@ impl Driver {
         let answer = self.world.store.control(&id, control, from).await.unwrap();
         self.note(format!("{control:?} {id} {from:?}: {answer:?}"));
         assert_eq!(answer, self.model.control(&id, control, from));
+    }
+
+    async fn move_jobs(&mut self) {
+        let ids: Vec<_> = (0..=self.rng.below(4)).filter_map(|_| self.any_job()).collect();
+        let queue = self.rng.chance(60).then(|| *self.rng.pick(&["a", "b", "x", "y"]));
+        let priority = (queue.is_none() || self.rng.chance(30)).then(|| *self.rng.pick(&[0, 3, 9]));
+        let answers = self.world.store.move_jobs(&ids, queue, priority).await.unwrap();
+        self.note(format!("move {ids:?} to {queue:?} {priority:?}: {answers:?}"));
+        let expected: Vec<_> = ids.iter().map(|id| self.model.move_job(id, queue, priority)).collect();
+        assert_eq!(answers, expected);
+    }
+
+    async fn replay(&mut self) {
+        let Some(id) = self.any_job() else { return };
+        let Some(job) = self.model.jobs.get(&id) else { return };
+        let mut new = NewJob { spec: job.spec.clone(), ..NewJob::default() };
+        (new.spec.parent, new.spec.unique_key, new.spec.replay_of) = (None, None, Some(id));
+        let made = self.world.store.create(vec![new.clone()]).await.unwrap()[0].id;
+        self.world.store.replayed(&id, &made).await.unwrap();
+        self.note(format!("replay {id}: {made}"));
+        self.model.create_one(made, &new);
+        let old = self.model.job(&id);
+        if old.state().is_ended() {
+            old.record.replays.push(made);
+            if old.record.replays.len() > 10 {
+                old.record.replays.remove(0);
+            }
+        }
     }
 
     async fn delete(&mut self) {
@@ -1096,10 +1152,12 @@ impl Driver {
             18..=35 => self.claim().await,
             36..=63 => self.commit().await,
             64..=79 => self.control().await,
-            80..=83 => self.delete().await,
+            80..=81 => self.delete().await,
+            82..=83 => self.move_jobs().await,
             84..=88 => self.signal().await,
             89..=91 => self.queue().await,
             92..=96 => self.lease().await,
+            97 if !is_full && self.rng.chance(50) => self.replay().await,
             97 => self.recover().await,
             _ if is_full || self.rng.chance(10) => self.sweep().await,
             _ => self.claim().await,

@@ -5,7 +5,8 @@ mod support;
 use support::{LEASE_MS, TYPE, World, job, now_ms, request, spec, until};
 use waymark_job::{Control, JobId, State};
 use waymark_store::{
-    ChildOutcome, CommitAnswer, ControlAnswer, Error, ErrorOrder, NewJob, Retention, SignalAnswer, Then,
+    ChildOutcome, ClaimRequest, CommitAnswer, ControlAnswer, Error, ErrorOrder, Filter, NewJob, Retention,
+    SignalAnswer, Span, Then,
 };
 
 #[tokio::test]
@@ -99,7 +100,7 @@ async fn a_unique_key_holds_until_its_job_ends() {
 async fn every_control_in_every_state_answers_as_the_domain_says() {
     let world = World::new().await;
     for state in State::ALL {
-        for control in [Control::Pause, Control::Resume, Control::Restart, Control::Cancel] {
+        for control in [Control::Pause, Control::Resume, Control::Restart, Control::Retry, Control::Cancel] {
             let id = world.job_in(state).await;
             assert_eq!(world.state(&id).await, state);
             let before = world.dump();
@@ -120,8 +121,8 @@ async fn every_control_in_every_state_answers_as_the_domain_says() {
                 }
             }
             world.check_ledger();
-            // Asked again, nothing changes any more, except that a restart needs an ended job.
-            if control != Control::Restart {
+            // Asked again, nothing changes any more, except that a job which goes on has not ended any more.
+            if !matches!(control, Control::Restart | Control::Retry) {
                 let before = world.dump();
                 world.store.control(&id, control, None).await.unwrap();
                 assert_eq!(world.dump(), before, "{control:?} on {state:?} is not idempotent");
@@ -919,4 +920,139 @@ async fn the_oldest_group_makes_room_for_a_new_one() {
     assert!(groups.iter().all(|group| group.message != "x"));
     let kept = world.dump().keys().filter(|key| key.contains("error:")).count();
     assert_eq!(kept, 100);
+}
+
+#[tokio::test]
+async fn a_moved_job_waits_in_its_new_line_and_nowhere_else() {
+    let world = World::new().await;
+    let ids = world.queue(3).await;
+    let moved = world.store.move_jobs(&[ids[0]], Some("night"), Some(7)).await.unwrap();
+    assert_eq!(moved, [ControlAnswer::Done(State::Queued)]);
+    world.check_ledger();
+    let night = ClaimRequest { queues: Some(vec!["night".into()]), ..support::request("w1", &[TYPE], 10) };
+    let day = ClaimRequest { queues: Some(vec![TYPE.into()]), ..support::request("w1", &[TYPE], 10) };
+    let claimed = world.store.claim(0, &day).await.unwrap();
+    assert_eq!(claimed.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), ids[1..]);
+    let claimed = support::held(world.store.claim(0, &night).await.unwrap(), &night);
+    assert_eq!((claimed.len(), claimed[0].id, claimed[0].spec.priority), (1, ids[0], 7));
+    world.check_ledger();
+    // Given back after it was moved again while it ran.
+    assert_eq!(
+        world.store.move_jobs(&[ids[0]], Some(TYPE), Some(0)).await.unwrap(),
+        [ControlAnswer::Done(State::Running)]
+    );
+    let released = world.commit(claimed[0].then(Then::Release { pin: None })).await;
+    assert_eq!(released, CommitAnswer::Done(State::Queued));
+    world.check_ledger();
+    let day = ClaimRequest { token: support::token(), ..day };
+    assert_eq!(world.store.claim(0, &day).await.unwrap().jobs[0].id, ids[0]);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_move_says_what_it_met_and_changes_nothing_of_ended_jobs() {
+    let world = World::new().await;
+    for state in [State::Scheduled, State::Queued, State::Running, State::Waiting, State::Paused] {
+        let id = world.job_in(state).await;
+        for _ in 0..2 {
+            let answer = world.store.move_jobs(&[id], Some("x"), None).await.unwrap();
+            assert_eq!(answer, [ControlAnswer::Done(state)]);
+        }
+        assert_eq!(world.store.get(&id).await.unwrap().unwrap().spec.queue(), "x");
+        world.check_ledger();
+        assert!(world.store.delete(&id).await.unwrap());
+        world.check_ledger();
+    }
+    for state in [State::Succeeded, State::Failed, State::Cancelled] {
+        let id = world.job_in(state).await;
+        let before = world.dump();
+        let answer = world.store.move_jobs(&[id], Some("x"), Some(9)).await.unwrap();
+        assert_eq!((answer.as_slice(), world.dump() == before), (&[ControlAnswer::Refused(state)][..], true));
+    }
+    let unknown = JobId::generate(now_ms(), 0).unwrap();
+    assert_eq!(world.store.move_jobs(&[unknown], None, Some(1)).await.unwrap(), [ControlAnswer::Missing]);
+}
+
+#[tokio::test]
+async fn a_purge_leaves_jobs_that_were_moved_away() {
+    let world = World::new().await;
+    let ids = world.queue(2).await;
+    let _ = world.store.move_jobs(&ids[..1], Some("x"), None).await.unwrap();
+    assert_eq!(world.store.purge_queue(TYPE).await.unwrap(), 1);
+    assert_eq!((world.state(&ids[0]).await, world.state(&ids[1]).await), (State::Queued, State::Cancelled));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_retry_goes_on_from_the_newest_checkpoint_of_a_failed_job() {
+    let world = World::new().await;
+    // Without one it begins again.
+    let bare = world.job_in(State::Failed).await;
+    let answer = world.store.control(&bare, Control::Retry, None).await.unwrap();
+    assert_eq!(answer, ControlAnswer::Done(State::Queued));
+    assert_eq!(world.store.get(&bare).await.unwrap().unwrap().record.step, 0);
+    assert!(world.store.delete(&bare).await.unwrap());
+    let mut held = world.running().await;
+    for _ in 0..2 {
+        let commit = held.step(Then::Continue);
+        assert_eq!(world.commit(commit).await, CommitAnswer::Done(State::Running));
+    }
+    assert_eq!(
+        world.store.control(&held.id, Control::Retry, None).await.unwrap(),
+        ControlAnswer::Refused(State::Running)
+    );
+    assert_eq!(world.commit(held.then(Then::Failed)).await, CommitAnswer::Done(State::Failed));
+    assert_eq!(
+        world.store.control(&held.id, Control::Retry, None).await.unwrap(),
+        ControlAnswer::Done(State::Queued)
+    );
+    let view = world.store.get(&held.id).await.unwrap().unwrap();
+    assert_eq!((view.record.run, view.record.step, view.record.outputs), (2, 2, 2));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn the_last_ten_replays_are_noted_in_the_record_of_an_ended_job() {
+    let world = World::new().await;
+    let old = world.job_in(State::Failed).await;
+    let new: Vec<_> = (0..12).map(|_| JobId::generate(now_ms(), 0).unwrap()).collect();
+    for id in &new {
+        for _ in 0..2 {
+            world.store.replayed(&old, id).await.unwrap();
+        }
+    }
+    assert_eq!(world.store.get(&old).await.unwrap().unwrap().record.replays, new[2..]);
+    let running = world.running().await;
+    let before = world.dump();
+    world.store.replayed(&running.id, &new[0]).await.unwrap();
+    world.store.replayed(&new[0], &new[1]).await.unwrap();
+    assert!(world.dump() == before);
+}
+
+#[tokio::test]
+async fn a_listing_takes_spans_of_time_and_kinds_of_failures() {
+    let world = World::new().await;
+    let failed = world.job_in(State::Failed).await;
+    let mut ids = Vec::new();
+    for at_ms in [1_000, 2_000, 3_000] {
+        let id = Some(JobId::generate(at_ms, 0).unwrap());
+        ids.push(world.create(NewJob { id, ..support::job(TYPE) }).await);
+    }
+    let list = async |filter: Filter| {
+        let page = world.store.list(&filter, 100, None).await.unwrap();
+        page.jobs.iter().map(|view| view.id).collect::<Vec<_>>()
+    };
+    let span = |from_ms, to_ms| Span { from_ms, to_ms };
+    let created = |created| Filter { created, ..Filter::default() };
+    assert_eq!(list(created(span(Some(2_000), Some(3_000)))).await, [ids[1]]);
+    assert_eq!(list(created(span(None, Some(2_001)))).await, [ids[1], ids[0]]);
+    assert_eq!(list(created(span(Some(2_001), None))).await, [failed, ids[2]]);
+    let ended = |ended| Filter { ended, ..Filter::default() };
+    let ended_ms = world.store.get(&failed).await.unwrap().unwrap().record.ended_ms;
+    assert_eq!(list(ended(span(Some(0), None))).await, [failed]);
+    assert_eq!(list(ended(span(ended_ms, ended_ms.map(|at| at + 1)))).await, [failed]);
+    assert!(list(ended(span(None, ended_ms))).await.is_empty());
+    let kind = |kind: &str| Filter { error_kind: Some(kind.into()), ..Filter::default() };
+    assert_eq!(list(kind("permanent")).await, [failed]);
+    assert!(list(kind("transient")).await.is_empty());
 }

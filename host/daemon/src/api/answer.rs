@@ -204,6 +204,14 @@ pub struct Job<'a> {
     attempt: u32,
     /// Number of the run; a restart begins the next.
     run: u32,
+    /// The ended job that this one was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, required = false)]
+    replay_of: Option<JobId>,
+    /// The last 10 jobs that were made from this one after its end, oldest first. Left out if there are none.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<String>, required = false)]
+    replays: &'a [JobId],
     /// Committed steps of this run.
     step: u64,
     /// Committed output records of this run.
@@ -321,6 +329,8 @@ impl<'a> Job<'a> {
             }),
             attempt,
             run: record.run,
+            replay_of: spec.replay_of,
+            replays: &record.replays,
             step: record.step,
             outputs: record.outputs,
             input: include.input.then_some(Json(&spec.input)),

@@ -6,38 +6,30 @@
 use super::{
     Service,
     error::{Code, Problem},
-    jobs::states,
-    request::{Name, Params, invalid_query, limit, reply, shorten},
+    filter::{Filtered, Which},
+    request::{Name, invalid_query, limit, reply, shorten},
+    submission::{QUEUE_RULE, is_queue},
 };
 use axum::{extract::State as Shared, http::StatusCode, response::Response};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
-use waymark_job::{Control, JobId};
-use waymark_store::{ControlAnswer, Filter};
+use waymark_job::{Control, JobId, record::PRIORITY_MAX};
+use waymark_store::{ControlAnswer, Filter, Store};
 
 /// Most jobs in one step. Bounds the time of one request.
 const STEP_MAX: usize = 1_000;
 /// Controls under way at once: they travel to the store together.
 const AT_ONCE: usize = 64;
 
-/// Which jobs, and how many in this step. At least one of the filters is given.
+/// How many jobs in this step, and from where.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Which {
-    /// States, with commas between them.
-    status: Option<String>,
-    /// Job type.
-    #[serde(rename = "type")]
-    job_type: Option<String>,
-    /// Queue.
-    queue: Option<String>,
-    /// A label.
-    tag: Option<String>,
-    /// The caller's id for the larger whole.
-    correlation_id: Option<String>,
+pub(super) struct Step {
+    /// Where `move` and `priority` go to: a queue, or 0 to 9.
+    to: Option<String>,
     /// Count only. Default false.
     #[serde(default)]
     dry_run: bool,
@@ -60,78 +52,93 @@ pub(super) struct Stepped<'a> {
     next_cursor: Option<&'a str>,
 }
 
-#[derive(Clone, Copy)]
+/// Names of the actions.
+const ACTIONS: &str = "pause, resume, restart, retry, cancel, delete, move and priority";
+
 enum Action {
     Control(Control),
     Delete,
+    Move { queue: Option<String>, priority: Option<u8> },
 }
 
 impl Action {
-    fn read(name: &str) -> Result<Self, Problem> {
+    fn read(name: &str, to: Option<String>) -> Result<Self, Problem> {
+        if to.is_some() && !matches!(name, "move" | "priority") {
+            return Err(invalid_query("to: only move and priority go anywhere"));
+        }
+        let to = to.unwrap_or_default();
         match name {
             "pause" => Ok(Self::Control(Control::Pause)),
             "resume" => Ok(Self::Control(Control::Resume)),
             "restart" => Ok(Self::Control(Control::Restart)),
+            "retry" => Ok(Self::Control(Control::Retry)),
             "cancel" => Ok(Self::Control(Control::Cancel)),
             "delete" => Ok(Self::Delete),
+            "move" if is_queue(&to) => Ok(Self::Move { queue: Some(to), priority: None }),
+            "move" => Err(invalid_query(format!("to: the name of a queue {QUEUE_RULE}"))),
+            "priority" => match to.parse() {
+                Ok(priority) if priority <= PRIORITY_MAX => {
+                    Ok(Self::Move { queue: None, priority: Some(priority) })
+                }
+                _ => Err(invalid_query("to: must be 0 to 9")),
+            },
             _ => Err(Problem::new(
                 Code::UnknownPath,
-                format!(
-                    "There is no action {:?}; there are pause, resume, restart, cancel and delete.",
-                    shorten(name)
-                ),
+                format!("There is no action {:?}; there are {ACTIONS}.", shorten(name)),
             )),
         }
     }
 
-    async fn apply(self, service: &Service, id: JobId) -> Result<bool, Problem> {
+    /// Does it to these jobs; answers how many did as asked.
+    async fn apply(&self, store: &Store, ids: Vec<JobId>) -> Result<usize, waymark_store::Error> {
+        let is_done =
+            |answer: &ControlAnswer| matches!(answer, ControlAnswer::Done(_) | ControlAnswer::Pending);
         match self {
             Self::Control(control) => {
-                let answer = service.store.control(&id, control, None).await?;
-                Ok(matches!(answer, ControlAnswer::Done(_) | ControlAnswer::Pending))
+                let asked = ids.into_iter().map(|id| async move { store.control(&id, *control, None).await });
+                let answers: Vec<_> = stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await?;
+                Ok(answers.iter().filter(|answer| is_done(answer)).count())
             }
-            Self::Delete => Ok(service.store.delete(&id).await?),
+            Self::Delete => {
+                let asked = ids.into_iter().map(|id| async move { store.delete(&id).await });
+                let answers: Vec<_> = stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await?;
+                Ok(answers.iter().filter(|gone| **gone).count())
+            }
+            Self::Move { queue, priority } => {
+                let answers = store.move_jobs(&ids, queue.as_deref(), *priority).await?;
+                Ok(answers.iter().filter(|answer| is_done(answer)).count())
+            }
         }
     }
 }
 
-/// Pauses, resumes, restarts, cancels or deletes the jobs that the filter takes, newest first.
+/// Pauses, resumes, restarts, retries, cancels, deletes or moves the jobs that the filter takes, newest first.
+///
+/// At least one parameter of the filter is given.
 #[utoipa::path(
     post, path = "/api/v1/jobs/bulk/{action}", tag = "jobs", operation_id = "bulk_jobs",
-    params(("action" = String, Path, description = "`pause`, `resume`, `restart`, `cancel` or `delete`."), Which),
+    params(("action" = String, Path, description = "`pause`, `resume`, `restart`, `retry`, `cancel`, `delete`, `move` or `priority`."), Which, Step),
     responses((status = 200, description = "One step.", body = Stepped)),
 )]
 pub(super) async fn step(
     Shared(service): Shared<Arc<Service>>,
     Name(action): Name,
-    Params(which): Params<Which>,
+    Filtered(filter, step): Filtered<Step>,
 ) -> Result<Response, Problem> {
-    let action = Action::read(&action)?;
-    let filter = Filter {
-        states: states(which.status.as_deref())?,
-        job_type: which.job_type,
-        queue: which.queue,
-        tag: which.tag,
-        correlation_id: which.correlation_id,
-    };
+    let action = Action::read(&action, step.to)?;
     if filter == Filter::default() {
         return Err(invalid_query(
-            "name at least one of status, type, queue, tag and correlation_id: all jobs at once would be a \
-             dangerous default",
+            "name at least one parameter of the filter, such as status or type: all jobs at once would be a dangerous \
+             default",
         ));
     }
-    let limit = limit(which.limit, STEP_MAX, STEP_MAX)?;
-    let page = service.store.list(&filter, limit, which.cursor.as_deref()).await?;
+    let limit = limit(step.limit, STEP_MAX, STEP_MAX)?;
+    let page = service.store.list(&filter, limit, step.cursor.as_deref()).await?;
     let matched = page.jobs.len();
     let (mut done, mut refused) = (0, 0);
-    if !which.dry_run {
-        let ids: Vec<_> = page.jobs.iter().map(|view| view.id).collect();
-        let controls = ids.into_iter().map(|id| {
-            let service = service.clone();
-            async move { action.apply(&service, id).await }
-        });
-        let answers: Vec<_> = stream::iter(controls).buffer_unordered(AT_ONCE).try_collect().await?;
-        done = answers.iter().filter(|done| **done).count();
+    if !step.dry_run {
+        let ids = page.jobs.iter().map(|view| view.id).collect();
+        done = action.apply(&service.store, ids).await?;
         refused = matched - done;
     }
     Ok(reply(StatusCode::OK, &Stepped { matched, done, refused, next_cursor: page.cursor.as_deref() }))

@@ -5,8 +5,9 @@ use super::{
     answer::{Include, Job},
     error::{Code, Problem, Violation},
     feed::LOOK_AGAIN,
+    filter::{Filtered, Which},
     request::{self, Id, Params, invalid_query, limit, reply, shorten},
-    submission::{Submission, is_label},
+    submission::{QUEUE_RULE, Submission, is_label, is_queue},
 };
 use axum::{
     body::Body,
@@ -18,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
-use waymark_job::{Control, JobId, Record, Spec, State};
-use waymark_store::{ControlAnswer, Created, Filter, SignalAnswer, View};
+use waymark_job::{Control, JobId, Record, Spec, State, record::PRIORITY_MAX};
+use waymark_store::{ControlAnswer, Created, NewJob, SignalAnswer, View};
 
 /// Longest wait of a long poll, milliseconds. Below the idle limits of common proxies' operators, not of proxies.
 const WAIT_MS_MAX: u64 = 300_000;
@@ -63,7 +64,7 @@ impl Service {
 }
 
 /// Reads `wait_ms`.
-fn wait_ms(asked: Option<u64>) -> Result<u64, Problem> {
+pub(super) fn wait_ms(asked: Option<u64>) -> Result<u64, Problem> {
     match asked.unwrap_or(0) {
         wait if wait <= WAIT_MS_MAX => Ok(wait),
         _ => Err(invalid_query(format!("wait_ms: must be at most {WAIT_MS_MAX}"))),
@@ -100,7 +101,7 @@ pub(super) fn fresh(
 #[into_params(parameter_in = Query)]
 pub(super) struct Wait {
     /// Answer when the job has ended, or after so many milliseconds, whichever is first. At most 300,000.
-    wait_ms: Option<u64>,
+    pub(super) wait_ms: Option<u64>,
 }
 
 /// Makes a job.
@@ -135,6 +136,15 @@ pub(super) async fn create(
         job.spec.correlation_id = correlation_id;
     }
     job.idempotency_key = idempotency_key;
+    make(&service, job, wait_ms).await.map(|(_, response)| response)
+}
+
+/// Makes a job, and answers it or the one that stands for it.
+pub(super) async fn make(
+    service: &Service,
+    job: NewJob,
+    wait_ms: u64,
+) -> Result<(Created, Response), Problem> {
     let keyed = job.idempotency_key.is_some();
     let (spec, delay_ms, not_before_ms) = (job.spec.clone(), job.delay_ms, job.not_before_ms);
     let created = service.store.create(vec![job]).await?;
@@ -149,7 +159,9 @@ pub(super) async fn create(
             )
         })?;
         let by_unique_key = spec.unique_key.is_some() && spec.unique_key == view.spec.unique_key;
-        if keyed && !by_unique_key && spec != view.spec {
+        // An operator may have moved it meanwhile.
+        let (queue, priority) = (view.spec.queue.clone(), view.spec.priority);
+        if keyed && !by_unique_key && (Spec { queue, priority, ..spec }) != view.spec {
             return Err(Problem::new(
                 Code::IdempotencyKeyReused,
                 format!("This Idempotency-Key was used for the job {} with another body.", created.id),
@@ -165,7 +177,7 @@ pub(super) async fn create(
     if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/jobs/{}", created.id)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
-    Ok(response)
+    Ok((created, response))
 }
 
 /// Parameters of `GET /jobs`.
@@ -173,17 +185,6 @@ pub(super) async fn create(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct List {
-    /// States, with commas between them.
-    status: Option<String>,
-    /// Job type.
-    #[serde(rename = "type")]
-    job_type: Option<String>,
-    /// Queue.
-    queue: Option<String>,
-    /// A label.
-    tag: Option<String>,
-    /// The caller's id for the larger whole.
-    correlation_id: Option<String>,
     /// Jobs per page, 1 to 1,000; with `include` at most 100. Default 50.
     limit: Option<usize>,
     /// `next_cursor` of the page before.
@@ -201,25 +202,14 @@ pub(super) struct JobPage<'a> {
     next_cursor: Option<&'a str>,
 }
 
-/// States by their names, with commas between them.
-pub(super) fn states(names: Option<&str>) -> Result<Vec<State>, Problem> {
-    let state = |name| {
-        State::from_name(name).ok_or_else(|| {
-            let all = State::ALL.map(State::name).join(", ");
-            invalid_query(format!("status: there is no {:?}; there are {all}", shorten(name)))
-        })
-    };
-    names.into_iter().flat_map(|names| names.split(',')).map(state).collect()
-}
-
 /// Lists jobs, newest first.
 #[utoipa::path(
-    get, path = "/api/v1/jobs", tag = "jobs", operation_id = "list_jobs", params(List),
+    get, path = "/api/v1/jobs", tag = "jobs", operation_id = "list_jobs", params(Which, List),
     responses((status = 200, description = "One page.", body = JobPage)),
 )]
 pub(super) async fn list(
     Shared(service): Shared<Arc<Service>>,
-    Params(query): Params<List>,
+    Filtered(filter, query): Filtered<List>,
 ) -> Result<Response, Problem> {
     let mut include = Include::NONE;
     for name in query.include.iter().flat_map(|names| names.split(',')) {
@@ -236,13 +226,6 @@ pub(super) async fn list(
     }
     let most = if include == Include::NONE { LIST_MAX } else { LIST_FULL_MAX };
     let limit = limit(query.limit, LIST_DEFAULT, most)?;
-    let filter = Filter {
-        states: states(query.status.as_deref())?,
-        job_type: query.job_type,
-        queue: query.queue,
-        tag: query.tag,
-        correlation_id: query.correlation_id,
-    };
     let page = service.store.list(&filter, limit, query.cursor.as_deref()).await?;
     let jobs = page.jobs.iter().map(|view| Job::new(view, include)).collect();
     Ok(reply(StatusCode::OK, &JobPage { jobs, next_cursor: page.cursor.as_deref() }))
@@ -322,6 +305,7 @@ fn fitting(control: Control, state: State) -> &'static str {
         Control::Pause | Control::Cancel => "it has ended, there is nothing left to stop",
         Control::Resume if state.is_ended() => "only a paused job resumes; restart runs an ended job again",
         Control::Resume => "only a paused job resumes",
+        Control::Retry => "only a failed job is tried again; restart runs any ended job again",
         Control::Restart => "pause or cancel it first; only a paused or ended job restarts",
     }
 }
@@ -367,6 +351,77 @@ pub(super) async fn restart(
     Params(restart): Params<Restart>,
 ) -> Result<Response, Problem> {
     control(&service, id, Control::Restart, restart.from).await
+}
+
+/// Lets a failed job go on from its last kept checkpoint, as its next run with all its attempts; from the beginning
+/// where it keeps none.
+#[utoipa::path(
+    post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", operation_id = "retry_job",
+    params(("id" = String, Path, description = "The job's id.")),
+    responses((status = 202, description = "Queued again.", body = Job)),
+)]
+pub(super) async fn retry(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
+    control(&service, id, Control::Retry, None).await
+}
+
+/// Where a job shall wait. At least one is given.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Change {
+    /// Queue; the job type's own is named like the type.
+    #[serde(default)]
+    queue: Option<String>,
+    /// 0 to 9; 9 is served first.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 9)]
+    priority: Option<u8>,
+}
+
+impl request::Shape<'_> for Change {
+    const FIELDS: &'static [&'static str] = &["queue", "priority"];
+}
+
+/// Moves a job that has not ended to another queue, another priority, or both. A running one goes there when it leaves
+/// its worker.
+#[utoipa::path(
+    patch, path = "/api/v1/jobs/{id}", tag = "jobs", operation_id = "move_job",
+    params(("id" = String, Path, description = "The job's id.")),
+    request_body = Change,
+    responses((status = 200, description = "The job.", body = Job)),
+)]
+pub(super) async fn change(
+    Shared(service): Shared<Arc<Service>>,
+    Id(id): Id,
+    body: Body,
+) -> Result<Response, Problem> {
+    let text = request::body(body, service.settings.body_bytes_max, service.body_timeout()).await?;
+    let Change { queue, priority } = request::json(&text)?;
+    let wrong = |pointer: &str, detail: &str| {
+        let violation = Violation { pointer: pointer.to_owned(), detail: detail.to_owned() };
+        Err(Problem::violations(Code::InvalidField, vec![violation]))
+    };
+    if queue.is_none() && priority.is_none() {
+        return wrong("", "name a queue, a priority, or both");
+    }
+    if queue.as_deref().is_some_and(|queue| !is_queue(queue)) {
+        return wrong("/queue", QUEUE_RULE);
+    }
+    if priority.is_some_and(|priority| priority > PRIORITY_MAX) {
+        return wrong("/priority", "must be 0 to 9");
+    }
+    let answers = service.store.move_jobs(&[id], queue.as_deref(), priority).await?;
+    match answers.first() {
+        Some(ControlAnswer::Done(_)) => {
+            tracing::info!(job_id = %id, queue, priority, "job moved");
+            Ok(reply(StatusCode::OK, &Job::new(&service.view(&id).await?, Include::ALL)))
+        }
+        Some(ControlAnswer::Refused(state)) => Err(Problem::new(
+            Code::WrongState,
+            format!("The job is {}: it waits nowhere any more.", state.name()),
+        )
+        .met(*state)),
+        _ => Err(Problem::unknown_job(id)),
+    }
 }
 
 /// Ends the job now.

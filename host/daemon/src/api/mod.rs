@@ -7,8 +7,8 @@
 //! * [`guard`]: request id, [`auth`], time limit, panics, metrics, problem documents; around every handler.
 //! * [`request`]: reading path, query and body, with errors that name the field.
 //! * [`submission`]: what a caller asks for becomes a job; [`answer`]: what a job looks like.
-//! * [`jobs`], [`batch`], [`bulk`], [`events`], [`output`], [`checkpoints`], [`plugins`], [`queues`], [`hosts`],
-//!   [`error_groups`], [`health`].
+//! * [`jobs`], [`batch`], [`replay`], [`bulk`] and [`filter`], [`events`], [`output`], [`checkpoints`], [`plugins`],
+//!   [`queues`], [`hosts`], [`error_groups`], [`health`].
 //! * [`feed`]: one subscription to the store, shared by all who wait for a job.
 //! * [`openapi`]: the document, generated from the above.
 //! * [`error`]: problem documents and their codes.
@@ -24,6 +24,7 @@ pub mod error;
 pub mod error_groups;
 pub mod events;
 pub mod feed;
+pub mod filter;
 pub mod guard;
 pub mod health;
 pub mod hosts;
@@ -32,6 +33,7 @@ pub mod openapi;
 pub mod output;
 pub mod plugins;
 pub mod queues;
+pub mod replay;
 pub mod request;
 pub mod server;
 pub mod submission;

@@ -3,7 +3,7 @@
 
 use super::{
     Service, batch, bulk, checkpoints, error, error_groups, events, health, hosts, jobs, output, plugins,
-    queues,
+    queues, replay,
 };
 use axum::{
     http::header,
@@ -59,11 +59,13 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(jobs::create, jobs::list))
         .routes(routes!(batch::create))
         .routes(routes!(bulk::step))
-        .routes(routes!(jobs::show, jobs::delete))
+        .routes(routes!(jobs::show, jobs::change, jobs::delete))
         .routes(routes!(jobs::pause))
         .routes(routes!(jobs::resume))
         .routes(routes!(jobs::restart))
+        .routes(routes!(jobs::retry))
         .routes(routes!(jobs::cancel))
+        .routes(routes!(replay::replay))
         .routes(routes!(jobs::signal))
         .routes(routes!(events::follow))
         .routes(routes!(output::output))
@@ -96,7 +98,8 @@ pub fn document() -> &'static str {
     static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
         let mut document = routes().into_openapi();
         for item in document.paths.paths.values_mut() {
-            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+            let operations =
+                [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
             for operation in operations.into_iter().flatten() {
                 let problem = ResponseBuilder::new()
                     .description("Refused or failed: a problem document (RFC 9457) with a stable code.")

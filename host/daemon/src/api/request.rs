@@ -4,7 +4,7 @@ use super::error::{Code, Problem, Violation};
 use axum::{
     body::Body,
     extract::{FromRequestParts, Path, Query},
-    http::{StatusCode, header, request::Parts},
+    http::{StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
@@ -57,13 +57,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        match Query::try_from_uri(&parts.uri) {
-            Ok(Query(params)) => Ok(Self(params)),
-            Err(error) => {
-                let text = error.body_text();
-                let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-                Err(invalid_query(plain(text)))
-            }
+        read_query(parts.uri.query().unwrap_or_default()).map(Self)
+    }
+}
+
+/// Reads a query string.
+///
+/// # Errors
+/// `invalid-query`.
+pub fn read_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+    let uri = Uri::builder().path_and_query(format!("/?{query}")).build();
+    let uri = uri.map_err(|error| invalid_query(error.to_string()))?;
+    match Query::try_from_uri(&uri) {
+        Ok(Query(params)) => Ok(params),
+        Err(error) => {
+            let text = error.body_text();
+            let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+            Err(invalid_query(plain(text)))
         }
     }
 }

@@ -16,7 +16,11 @@ use std::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::ToSchema;
-use waymark_job::{RetryPolicy, Spec, record::PRIORITY_MAX, retry::ATTEMPTS_MAX};
+use waymark_job::{
+    RetryPolicy, Spec,
+    record::PRIORITY_MAX,
+    retry::{ATTEMPTS_MAX, MS_MAX},
+};
 use waymark_store::NewJob;
 
 /// Longest name of a queue, tag, correlation id or key, characters. Keeps keys in the store small.
@@ -25,8 +29,8 @@ const NAME_MAX: usize = 128;
 const TAGS_MAX: usize = 32;
 /// Longest metadata, bytes. It travels with every read of the job.
 const METADATA_BYTES_MAX: usize = 64 << 10;
-/// Furthest start: ten years, milliseconds. Catches seconds and nanoseconds that were taken for milliseconds.
-const DELAY_MS_MAX: u64 = 10 * 366 * 86_400_000;
+/// Furthest start and longest limit. Catches seconds and nanoseconds that were taken for milliseconds.
+const DELAY_MS_MAX: u64 = MS_MAX;
 /// How long the list of all known job types is believed when a type is not in it.
 const TYPES_AGE_MAX: Duration = Duration::from_secs(1);
 
@@ -166,6 +170,7 @@ impl Submission<'_> {
                 soft_limit_ms: self.soft_limit_ms,
                 hard_limit_ms: self.hard_limit_ms,
                 parent: None,
+                replay_of: None,
             },
             not_before_ms,
             delay_ms: self.delay_ms,
@@ -208,6 +213,11 @@ impl Submission<'_> {
         }
         for (at, what) in self.retry.iter().flat_map(|retry| retry.mistakes()) {
             wrong(&format!("retry/{at}"), &what);
+        }
+        for (name, limit) in [("soft_limit_ms", self.soft_limit_ms), ("hard_limit_ms", self.hard_limit_ms)] {
+            if limit.is_some_and(|limit| limit > DELAY_MS_MAX) {
+                wrong(name, "must be at most ten years, in milliseconds");
+            }
         }
         if self.soft_limit_ms == Some(0) {
             wrong("soft_limit_ms", "must be at least 1");

@@ -8,10 +8,11 @@ use super::{
 };
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use reqwest::Method;
 use serde_json::{Map, Value, json, value::RawValue};
 use std::{
-    io::{Read as _, Write as _},
+    io::{IsTerminal as _, Read as _, Write as _},
     time::Duration,
 };
 
@@ -59,6 +60,26 @@ pub enum JobCommand {
         #[arg(long, value_name = "STEP")]
         from: Option<u64>,
     },
+    /// Let failed jobs go on from their last checkpoint.
+    Retry {
+        /// Ids of jobs.
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Make a new job from one that ended, with changes.
+    Replay(Replay),
+    /// Move jobs that have not ended to another queue or priority.
+    Move {
+        /// Ids of jobs.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Queue to go to.
+        #[arg(long, required_unless_present = "priority")]
+        queue: Option<String>,
+        /// 0 to 9; 9 is served first.
+        #[arg(long)]
+        priority: Option<u8>,
+    },
     /// End jobs now.
     Cancel {
         /// Ids of jobs.
@@ -71,7 +92,7 @@ pub enum JobCommand {
         #[arg(required = true)]
         ids: Vec<String>,
     },
-    /// Pause, resume, restart, cancel or delete all jobs that a filter takes. Only counts them without --yes.
+    /// Do something with all jobs that a filter takes. Counts them first, and asks.
     Bulk(Bulk),
     /// Print a job's log lines.
     Logs {
@@ -183,17 +204,36 @@ pub struct Filter {
     /// Your id for the larger whole.
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
+    /// Kind of the last failure, such as guest-trap.
+    #[arg(long, value_name = "KIND")]
+    error_kind: Option<String>,
+    /// Accepted at this time or later (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    created_since: Option<String>,
+    /// Accepted before this time.
+    #[arg(long, value_name = "TIME")]
+    created_until: Option<String>,
+    /// Ended at this time or later.
+    #[arg(long, value_name = "TIME")]
+    ended_since: Option<String>,
+    /// Ended before this time.
+    #[arg(long, value_name = "TIME")]
+    ended_until: Option<String>,
 }
 
 impl Filter {
     fn query(&self) -> Vec<(&'static str, String)> {
-        let Self { status, job_type, queue, tag, correlation_id } = self;
         [
-            ("status", status),
-            ("type", job_type),
-            ("queue", queue),
-            ("tag", tag),
-            ("correlation_id", correlation_id),
+            ("status", &self.status),
+            ("type", &self.job_type),
+            ("queue", &self.queue),
+            ("tag", &self.tag),
+            ("correlation_id", &self.correlation_id),
+            ("error_kind", &self.error_kind),
+            ("created_since", &self.created_since),
+            ("created_until", &self.created_until),
+            ("ended_since", &self.ended_since),
+            ("ended_until", &self.ended_until),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value.clone()?)))
@@ -205,13 +245,41 @@ impl Filter {
 #[derive(Args, Debug)]
 pub struct Bulk {
     /// What to do with each.
-    #[arg(value_parser = ["pause", "resume", "restart", "cancel", "delete"])]
+    #[arg(value_parser = ["pause", "resume", "restart", "retry", "cancel", "delete", "move", "priority"])]
     action: String,
     #[command(flatten)]
     filter: Filter,
-    /// Do it, instead of only counting.
+    /// Where move and priority go to: a queue, or 0 to 9.
+    #[arg(long)]
+    to: Option<String>,
+    /// Do not ask.
     #[arg(long)]
     yes: bool,
+    /// Count only.
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+}
+
+/// A job to be made from one that ended. What is not given stays as it was.
+#[derive(Args, Debug)]
+pub struct Replay {
+    /// The old job's id.
+    id: String,
+    /// Input: JSON, @FILE, or - for standard input.
+    #[arg(long, short)]
+    input: Option<String>,
+    /// Change the input in $VISUAL or $EDITOR.
+    #[arg(long, conflicts_with = "input")]
+    edit: bool,
+    /// Queue.
+    #[arg(long)]
+    queue: Option<String>,
+    /// 0 to 9; 9 is served first.
+    #[arg(long)]
+    priority: Option<u8>,
+    /// Attempts in all.
+    #[arg(long)]
+    max_attempts: Option<u32>,
 }
 
 /// Which jobs to list.
@@ -240,6 +308,19 @@ pub async fn run(client: &Client, command: JobCommand) -> anyhow::Result<()> {
         JobCommand::Pause { ids } => control(client, &ids, "pause", None).await,
         JobCommand::Resume { ids } => control(client, &ids, "resume", None).await,
         JobCommand::Restart { ids, from } => control(client, &ids, "restart", from).await,
+        JobCommand::Retry { ids } => control(client, &ids, "retry", None).await,
+        JobCommand::Replay(replay) => self::replay(client, replay).await,
+        JobCommand::Move { ids, queue, priority } => {
+            let body = json!({"queue": queue, "priority": priority}).to_string();
+            let body = &body;
+            each(client, &ids, |id| async move {
+                let request = client.request(Method::PATCH, &job_path(&id)).body(body.clone());
+                let job: Value = read(client.send(request).await?).await?;
+                let place = format!("queue {}, priority {}", cell(&job, "queue"), cell(&job, "priority"));
+                Ok((job, format!("{id} is in {place}")))
+            })
+            .await
+        }
         JobCommand::Cancel { ids } => control(client, &ids, "cancel", None).await,
         JobCommand::Delete { ids } => {
             each(client, &ids, |id| async move {
@@ -339,11 +420,26 @@ async fn submit(client: &Client, submit: Submit) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn bulk(client: &Client, bulk: Bulk) -> anyhow::Result<()> {
+/// What all steps of a bulk call did.
+#[derive(Default)]
+struct Sum {
+    matched: u64,
+    done: u64,
+    refused: u64,
+}
+
+/// Goes through all steps of a bulk call.
+async fn steps(
+    client: &Client,
+    bulk: &Bulk,
+    dry_run: bool,
+    mut told: impl FnMut(&Sum),
+) -> anyhow::Result<Sum> {
     let mut query = bulk.filter.query();
-    query.push(("dry_run", (!bulk.yes).to_string()));
+    query.push(("dry_run", dry_run.to_string()));
+    query.extend(bulk.to.clone().map(|to| ("to", to)));
     let path = format!("/api/v1/jobs/bulk/{}", bulk.action);
-    let (mut matched, mut done, mut refused) = (0, 0, 0);
+    let mut sum = Sum::default();
     let mut cursor: Option<String> = None;
     loop {
         let mut request = client.request(Method::POST, &path).query(&query);
@@ -352,26 +448,90 @@ async fn bulk(client: &Client, bulk: Bulk) -> anyhow::Result<()> {
         }
         let answer: Value = read(client.send(request).await?).await?;
         let number = |name: &str| answer[name].as_u64().unwrap_or(0);
-        matched += number("matched");
-        done += number("done");
-        refused += number("refused");
+        sum.matched += number("matched");
+        sum.done += number("done");
+        sum.refused += number("refused");
+        told(&sum);
         cursor = answer["next_cursor"].as_str().map(str::to_owned);
         if cursor.is_none() {
-            break;
-        }
-        if bulk.yes && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-            eprintln!("{done} of {matched} so far");
+            return Ok(sum);
         }
     }
-    if client.print(&json!({"matched": matched, "done": done, "refused": refused, "dry_run": !bulk.yes})) {
+}
+
+async fn bulk(client: &Client, bulk: Bulk) -> anyhow::Result<()> {
+    let counted = steps(client, &bulk, true, |_| ()).await?.matched;
+    let what = format!("{}: {counted} jobs match", bulk.action);
+    if bulk.dry_run || !bulk.yes && !confirm(&format!("{what}. Go on? [y/N] "))? {
+        if !client.print(&json!({"matched": counted, "done": 0, "refused": 0, "dry_run": true})) {
+            say!("{what}. Nothing was done; repeat with --yes");
+        }
         return Ok(());
     }
-    if bulk.yes {
+    let bar = ProgressBar::with_draw_target(Some(counted), ProgressDrawTarget::stderr());
+    let Sum { matched, done, refused } =
+        steps(client, &bulk, false, |sum| bar.set_position(sum.matched)).await?;
+    bar.finish_and_clear();
+    if !client.print(&json!({"matched": matched, "done": done, "refused": refused, "dry_run": false})) {
         say!("{}: {done} of {matched} jobs; {refused} were in a state that it does not fit", bulk.action);
-    } else {
-        say!("{}: {matched} jobs match. Nothing was done; repeat with --yes", bulk.action);
     }
     Ok(())
+}
+
+/// Asks the person at the terminal; nobody there means no.
+fn confirm(question: &str) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(false);
+    }
+    eprint!("{question}");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+async fn replay(client: &Client, replay: Replay) -> anyhow::Result<()> {
+    let input = match &replay.input {
+        Some(argument) => Some(raw(argument, "input")?),
+        None if replay.edit => {
+            let job: Value = client.get(&job_path(&replay.id), &[]).await?;
+            Some(raw(&edited(&pretty(&job["input"]))?, "input")?)
+        }
+        None => None,
+    };
+    let mut body = Map::new();
+    for (name, value) in [
+        ("queue", replay.queue.map(Value::from)),
+        ("priority", replay.priority.map(Value::from)),
+        ("max_attempts", replay.max_attempts.map(Value::from)),
+    ] {
+        body.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    let mut text = serde_json::to_string(&body)?;
+    if let Some(input) = input {
+        // The input is passed on as it was written.
+        let comma = if body.is_empty() { "" } else { "," };
+        text.insert_str(1, &format!("\"input\":{input}{comma}"));
+    }
+    let path = format!("{}/replay", job_path(&replay.id));
+    let job: Value = read(client.send(client.request(Method::POST, &path).body(text)).await?).await?;
+    if !client.print(&job) {
+        say!("{}", cell(&job, "id"));
+    }
+    Ok(())
+}
+
+/// Lets a person change a text.
+fn edited(text: &str) -> anyhow::Result<String> {
+    let editor = std::env::var("VISUAL").or_else(|_| std::env::var("EDITOR")).unwrap_or_else(|_| "vi".into());
+    let mut file = tempfile::Builder::new().suffix(".json").tempfile()?;
+    file.write_all(text.as_bytes())?;
+    // The variable may hold arguments too.
+    let mut words = editor.split_whitespace();
+    let program = words.next().context("EDITOR is empty")?;
+    let status = std::process::Command::new(program).args(words).arg(file.path()).status();
+    let status = status.with_context(|| format!("{editor} cannot be started"))?;
+    anyhow::ensure!(status.success(), "{editor}: {status}");
+    Ok(std::fs::read_to_string(file.path())?)
 }
 
 async fn list(client: &Client, list: List) -> anyhow::Result<()> {
@@ -428,6 +588,7 @@ async fn show(client: &Client, id: &str) -> anyhow::Result<()> {
         "step",
         "outputs",
         "correlation_id",
+        "replay_of",
         "host",
         "plugin_version",
         "created_at",

@@ -2,6 +2,8 @@
 
 use crate::harness::Host;
 use serde_json::{Value, json};
+use waymark_job::JobError;
+use waymark_store::Then;
 
 async fn step(host: &Host, rest: &str) -> Value {
     let answer = host.post(&format!("/api/v1/jobs/bulk/{rest}"), "").await;
@@ -77,6 +79,11 @@ async fn no_filter_and_no_such_action_are_refused() {
         ("cancel?limit=1001&type=elsewhere", 400, "invalid-query"),
         ("cancel?colour=red", 400, "invalid-query"),
         ("cancel?type=elsewhere&cursor=x", 400, "bad-cursor"),
+        ("cancel?created_since=yesterday", 400, "invalid-query"),
+        ("cancel?type=elsewhere&to=x", 400, "invalid-query"),
+        ("move?type=elsewhere", 400, "invalid-query"),
+        ("move?type=elsewhere&to=a|b", 400, "invalid-query"),
+        ("priority?type=elsewhere&to=10", 400, "invalid-query"),
         ("explode?type=elsewhere", 404, "unknown-path"),
     ] {
         let answer = host.post(&format!("/api/v1/jobs/bulk/{path}"), "").await;
@@ -88,4 +95,46 @@ async fn no_filter_and_no_such_action_are_refused() {
         );
     }
     assert_eq!(count(&host, "status=queued").await, 1);
+}
+
+#[tokio::test]
+async fn jobs_are_moved_and_given_another_priority_by_filter() {
+    let host = Host::start().await;
+    for tag in ["a", "a", "b"] {
+        host.submit(&format!(r#","tags":["{tag}"]"#)).await;
+    }
+    let ended = host.submit(r#","tags":["a"]"#).await;
+    assert_eq!(host.post(&format!("/api/v1/jobs/{ended}/cancel"), "").await.status, 202);
+    assert_eq!(
+        step(&host, "move?tag=a&to=night").await,
+        json!({"matched": 3, "done": 2, "refused": 1, "next_cursor": null})
+    );
+    assert_eq!(count(&host, "queue=night").await, 2);
+    assert_eq!(step(&host, "priority?queue=night&to=9").await["done"], 2);
+    let job = host.claim().await.job;
+    assert_eq!((job.spec.queue(), job.spec.priority), ("night", 9));
+}
+
+#[tokio::test]
+async fn failed_jobs_are_found_by_kind_and_time_and_retried() {
+    let host = Host::start().await;
+    for kind in ["transient", "guest-trap"] {
+        host.submit("").await;
+        let mut claim = host.claim().await;
+        host.commit(&mut claim, Then::Failed, |commit| {
+            let error = JobError { kind: kind.into(), message: "no".into(), trace: None };
+            commit.record.attempt_failed(error, 1_000);
+        })
+        .await;
+    }
+    assert_eq!(count(&host, "status=failed&error_kind=guest-trap").await, 1);
+    assert_eq!(count(&host, "status=failed&ended_until=2020-01-01T00:00:00Z").await, 0);
+    assert_eq!(count(&host, "status=failed&ended_since=2020-01-01T00:00:00Z").await, 2);
+    assert_eq!(count(&host, "created_since=2099-01-01T00:00:00Z").await, 0);
+    let none = step(&host, "retry?error_kind=guest-trap&created_until=2020-01-01T00:00:00Z").await;
+    assert_eq!(none["matched"], 0);
+    let retried = step(&host, "retry?error_kind=guest-trap").await;
+    assert_eq!((&retried["done"], count(&host, "status=queued").await), (&json!(1), 1));
+    let job = &host.get("/api/v1/jobs?status=queued").await.json()["jobs"][0];
+    assert_eq!((&job["run"], &job["failures"][0]["kind"]), (&json!(2), &json!("guest-trap")), "{job}");
 }

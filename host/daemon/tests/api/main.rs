@@ -7,4 +7,5 @@ mod follow;
 mod harness;
 mod limits;
 mod operators;
+mod replay;
 mod submit;
