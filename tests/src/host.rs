@@ -37,12 +37,12 @@ impl Deref for Host {
 }
 
 impl Host {
-    pub(crate) fn new(folder: TempDir, config: &str, redis_url: &str) -> Self {
+    pub(crate) fn new(folder: TempDir, config: &str, store: &str) -> Self {
         let plugins = folder.path().join("plugins");
         fs::create_dir(&plugins).expect("a folder");
         let top = format!("data = {:?}\nplugins_dir = {plugins:?}\n", folder.path().join("data"));
         // Tables come after plain keys; `config` may begin with such a key.
-        let config = format!("{top}{config}\n[redis]\nurl = {redis_url:?}\n");
+        let config = format!("{top}{config}\n[redis]\n{store}\n");
         fs::write(folder.path().join("waymark.toml"), config).expect("a file");
         Self { plugins, folder, child: None, client: None, starts: 0 }
     }

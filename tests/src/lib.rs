@@ -4,16 +4,21 @@
 //! * [`host::Host`]: a host in a process group of its own, which can be killed, frozen, woken and drained.
 //! * [`client::Client`]: the HTTP API, as a caller meets it.
 //! * [`redis::Redis`]: a real server on a free port, which can be killed and started again with its data.
+//! * [`cluster::Cluster`]: real servers that form a Cluster.
 //! * [`guest`]: where plugins come from.
 //!
 //! The harness panics where something is not as it should be: a test fails at the line that asked, and a host that
 //! is dropped while a test fails prints the end of its log. Everything that was started is stopped when it is
 //! dropped, by its process id.
 //!
+//! `WAYMARK_TEST_STORE` names a store that all hosts use instead of a server of each test; every test has a part of its own
+//! there, in several partitions.
+//!
 //! Before: `cargo build --release -p waymark` and `cargo xtask guests`; `cargo xtask test` does both. In the
 //! environment `WAYMARK_BIN` names another binary, `WAYMARK_TARGET` another folder that was built into.
 
 pub mod client;
+pub mod cluster;
 pub mod guest;
 pub mod host;
 pub mod redis;

@@ -2,10 +2,18 @@
 
 use crate::{guest, host::Host, redis::Redis};
 use std::{
+    env,
     path::PathBuf,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    process,
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 use tempfile::TempDir;
+
+/// Partitions in a shared store.
+const SHARED_PARTITIONS: u16 = 4;
 
 /// Tests that measure, or that load the machine, run alone; the others beside each other.
 static TURN: RwLock<()> = RwLock::new(());
@@ -15,13 +23,21 @@ enum Turn {
     Alone { _guard: RwLockWriteGuard<'static, ()> },
 }
 
+/// A part of a shared store that no other test uses.
+fn shared(url: &str) -> String {
+    static WORLDS: AtomicU32 = AtomicU32::new(0);
+    let prefix = format!("t{}-{}-", process::id(), WORLDS.fetch_add(1, Relaxed));
+    format!("url = {url:?}\nprefix = {prefix:?}\npartitions = {SHARED_PARTITIONS}")
+}
+
 /// A store, a folder, and the hosts that share them. Declare it before its hosts, so that it is dropped after them.
 pub struct World {
     /// The store, unless the hosts were given another address.
     pub redis: Redis,
     folder: TempDir,
     config: String,
-    url: Option<String>,
+    /// What hosts are told about the store.
+    store: Option<String>,
     _turn: Turn,
 }
 
@@ -46,7 +62,7 @@ impl World {
             redis: Redis::start(),
             folder: TempDir::new().expect("a folder"),
             config: config.to_owned(),
-            url: None,
+            store: env::var("WAYMARK_TEST_STORE").ok().map(|url| shared(&url)),
             _turn: turn,
         }
     }
@@ -54,7 +70,7 @@ impl World {
     /// Hosts use this store instead of [`World::redis`].
     #[must_use]
     pub fn at(mut self, url: &str) -> Self {
-        self.url = Some(url.to_owned());
+        self.store = Some(format!("url = {url:?}"));
         self
     }
 
@@ -76,7 +92,8 @@ impl World {
     #[must_use]
     pub fn empty_host(&self) -> Host {
         let folder = TempDir::new_in(self.folder.path()).expect("a folder");
-        Host::new(folder, &self.config, self.url.as_deref().unwrap_or(&self.redis.url()))
+        let own = format!("url = {:?}", self.redis.url());
+        Host::new(folder, &self.config, self.store.as_deref().unwrap_or(&own))
     }
 
     /// A folder that lives as long as the world.

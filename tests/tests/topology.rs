@@ -13,7 +13,9 @@ use std::{
 use support::configure;
 use tempfile::TempDir;
 use waymark_tests::{
-    PATIENCE, World, binary, eventually, guest,
+    PATIENCE, World, binary,
+    cluster::Cluster,
+    eventually, guest,
     host::Host,
     redis::{Redis, free_port},
 };
@@ -177,40 +179,9 @@ fn on_sentinel_a_failover_in_the_midst_costs_no_job() {
 
 #[test]
 fn on_a_cluster_jobs_spread_over_all_masters_and_survive_the_loss_of_one() {
-    let bus_ports = [(); 3].map(|()| free_port());
-    let mut masters = bus_ports.map(|bus_port| {
-        Redis::with(&[
-            "--cluster-enabled",
-            "yes",
-            "--cluster-port",
-            &bus_port.to_string(),
-            "--cluster-node-timeout",
-            "1000",
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "always",
-        ])
-    });
-    let ports = masters.each_ref().map(|master| master.port);
-    let addresses = ports.map(|port| format!("127.0.0.1:{port}"));
-    let with_bus: Vec<_> =
-        addresses.iter().zip(bus_ports).map(|(address, bus_port)| format!("{address}@{bus_port}")).collect();
-    let create: Vec<_> = ["--cluster", "create"]
-        .into_iter()
-        .chain(with_bus.iter().map(String::as_str))
-        .chain(["--cluster-replicas", "0", "--cluster-yes"])
-        .collect();
-    let created = redis_cli(&create);
-    for master in &masters {
-        eventually(&format!("the cluster stands: {created}"), PATIENCE, || {
-            let info = master.command(&["CLUSTER", "INFO"]);
-            (info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")).then_some(())
-        });
-    }
-    // One of three addresses must do, and one that does not answer must not hurt.
-    let url = format!("redis-cluster://127.0.0.1:{},{}", free_port(), addresses[1]);
-    let world = World::new(CONFIG).at(&url);
+    let mut cluster = Cluster::start(false);
+    let world = World::new(CONFIG).at(&cluster.url());
+    let masters = &mut cluster.masters;
     let host = host(&world, 12);
     let ids = jobs_of_every_kind_end_well(&host, || {
         masters[0].kill();
@@ -227,7 +198,7 @@ fn on_a_cluster_jobs_spread_over_all_masters_and_survive_the_loss_of_one() {
     // The last two characters of an id name its partition.
     let partitions: BTreeSet<_> = ids.iter().map(|id| &id[24..]).collect();
     assert!(partitions.len() > 3, "jobs spread over partitions: {partitions:?}");
-    for master in &masters {
+    for master in masters.iter() {
         assert_ne!(master.command(&["DBSIZE"]), ":0", "every master keeps something");
     }
     // On another host of the same cluster the same jobs are known.

@@ -14,13 +14,24 @@ use std::{
 const HELP: &str = "\
 cargo xtask demo      build everything, run a real job, pause it, kill its host, resume it on a new one
 cargo xtask test      format, lints, guests, all tests
-cargo xtask guests    build the plugins and test guests to target/guests/*.wasm";
+cargo xtask guests    build the plugins and test guests to target/guests/*.wasm
+
+For nights, not for every change:
+cargo xtask soak --minutes 30          random jobs, controls and faults; then no accepted job is lost or done twice
+cargo xtask model --operations 100000  the scripts against a model in memory, with lost connections and clock jumps
+cargo xtask cluster                    the functional tests on a Redis Cluster of three masters and three replicas
+cargo xtask scale                      1,000,000 queued jobs, 5,000 queues, 100,000 jobs due in the same second
+WAYMARK_SEED in the environment repeats what a run of the first two printed.";
 
 fn main() -> ExitCode {
     let outcome = match env::args().nth(1).as_deref() {
         Some("demo") => demo::run(),
         Some("test") => test(),
         Some("guests") => guests::build().map(drop),
+        Some("soak") => number("--minutes", 30).and_then(soak),
+        Some("model") => number("--operations", 100_000).and_then(model),
+        Some("cluster") => cluster(),
+        Some("scale") => scale(),
         _ => {
             println!("{HELP}");
             return ExitCode::from(2);
@@ -80,4 +91,49 @@ fn test() -> anyhow::Result<()> {
         println!("not run:\n{list}");
     }
     Ok(())
+}
+
+/// The value of a flag, or its default.
+fn number(flag: &str, default: u64) -> anyhow::Result<u64> {
+    let mut words = env::args().skip(2);
+    match (words.next(), words.next()) {
+        (None, _) => Ok(default),
+        (Some(name), Some(value)) if name == flag => {
+            value.parse().with_context(|| format!("{flag} {value}: a whole number is expected"))
+        }
+        (Some(name), _) => anyhow::bail!("{name}: {flag} NUMBER is expected"),
+    }
+}
+
+fn soak(minutes: u64) -> anyhow::Result<()> {
+    setup::redis()?;
+    guests::build()?;
+    run(cargo().args(["build", "--release", "-p", "waymark"]))?;
+    let seconds = (minutes * 60).to_string();
+    run(cargo()
+        .args(["test", "--release", "-p", "waymark-tests", "--test", "soak", "--", "--nocapture"])
+        .env("WAYMARK_SOAK_SECONDS", seconds))
+}
+
+fn model(operations: u64) -> anyhow::Result<()> {
+    setup::redis()?;
+    run(cargo()
+        .args(["test", "--release", "-p", "waymark-store", "--test", "model", "--", "--nocapture"])
+        .env("WAYMARK_MODEL_OPERATIONS", operations.to_string()))
+}
+
+fn cluster() -> anyhow::Result<()> {
+    setup::redis()?;
+    guests::build()?;
+    run(cargo().args(["build", "--release", "-p", "waymark"]))?;
+    run(cargo()
+        .args(["test", "--release", "-p", "waymark-tests", "--test", "cluster", "--"])
+        .args(["--ignored", "--nocapture"]))
+}
+
+fn scale() -> anyhow::Result<()> {
+    setup::redis()?;
+    run(cargo()
+        .args(["test", "--release", "-p", "waymark-store", "--test", "scale", "--", "--nocapture"])
+        .env("WAYMARK_SCALE", "100"))
 }

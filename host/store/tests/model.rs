@@ -2,7 +2,8 @@
 //!
 //! `WAYMARK_SEED` repeats one seed, `WAYMARK_MODEL_OPERATIONS` says how many operations are done with each. Ids of
 //! jobs are chosen by the system, and turns between lines depend on the clock, so that a seed repeats the choices
-//! but not every claim. Times are either far away or over, so that the model needs no clock.
+//! but not every claim. Times are over or days away, so that the model needs no clock; the clock jumps by days. Now and then
+//! the connection breaks, before a command reaches the server or after.
 
 mod support;
 
@@ -10,7 +11,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
-use support::{Held, LEASE_MS, World, held, now_ms};
+use support::{
+    Held, LEASE_MS, World, held, now_ms,
+    proxy::{Cut, Proxy},
+};
 use waymark_job::{Control, JobError, JobId, Record, Spec, State};
 use waymark_store::{
     ChildOutcome, ClaimRequest, Commit, CommitAnswer, ControlAnswer, Error, Filter, NewJob, Retention,
@@ -81,8 +85,8 @@ struct Job {
     /// The state, but that a claimed job is running.
     parked: Option<State>,
     record: Record,
-    /// It has a due time, which is over.
-    due: Option<bool>,
+    /// Days until it is due; over at 0.
+    due: Option<i64>,
     claim: Option<Claim>,
     pausing: bool,
     signals: BTreeMap<String, String>,
@@ -144,8 +148,8 @@ impl Ask {
     }
 }
 
-fn is_over(delay_ms: u64) -> bool {
-    delay_ms < FAR_MS
+fn days(delay_ms: u64) -> i64 {
+    (delay_ms / FAR_MS) as i64
 }
 
 /// All that the scripts are to keep.
@@ -214,7 +218,7 @@ impl Model {
             Some(delay_ms) => {
                 let job = self.job(&id);
                 job.parked = Some(State::Scheduled);
-                job.due = Some(is_over(delay_ms));
+                job.due = Some(days(delay_ms));
                 job.record.not_before_ms = Some(0);
                 State::Scheduled
             }
@@ -292,8 +296,12 @@ impl Model {
 
     /// All jobs whose time is over go into their lines.
     fn wake_due(&mut self) {
-        let due: Vec<_> =
-            self.jobs.iter().filter(|(_, job)| job.due == Some(true)).map(|(id, _)| *id).collect();
+        let due: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.due.is_some_and(|days| days <= 0))
+            .map(|(id, _)| *id)
+            .collect();
         for id in due {
             self.wake(&id);
         }
@@ -356,7 +364,7 @@ impl Model {
             }
             job.record = record;
             job.outputs.extend(ask.outputs.iter().cloned());
-            job.due = delay_ms.filter(|_| !pauses).map(is_over);
+            job.due = delay_ms.filter(|_| !pauses).map(days);
             let parent = job.spec.parent;
             let unique = job.spec.unique_key.clone();
             let selector = job.spec.job_type.clone();
@@ -656,6 +664,7 @@ fn timeless(record: &Record) -> Record {
 
 struct Driver {
     world: World,
+    proxy: Proxy,
     connection: redis::Connection,
     model: Model,
     rng: Rng,
@@ -669,17 +678,44 @@ struct Driver {
 
 impl Driver {
     async fn new(seed: u64) -> Self {
-        let world = World::new().await;
+        let mut proxy = None;
+        let world = World::with(|options| {
+            let before = Proxy::before(&options.url);
+            options.url.clone_from(&before.url);
+            proxy = Some(before);
+        })
+        .await;
+        let proxy = proxy.expect("it was made");
         let connection = world.redis.connection();
         let mut model = Model::default();
         model.workers.insert("w1".into(), Lease::Holds);
         let trail = Trail { seed, done: 0, last: VecDeque::new() };
         let (hands, workers_made, waits) = (Vec::new(), 1, false);
-        Self { world, connection, model, rng: Rng(seed), trail, hands, workers_made, waits }
+        Self { world, proxy, connection, model, rng: Rng(seed), trail, hands, workers_made, waits }
     }
 
     fn note(&mut self, what: String) {
         self.trail.note(what);
+    }
+
+    /// Lets the connection break now and then during the next call. The first operations give the server its scripts.
+    fn expect_trouble(&mut self) {
+        if self.trail.done > 300 && self.rng.chance(4) {
+            let cut = *self.rng.pick(&[Cut::Before, Cut::After]);
+            let after = if self.rng.chance(80) { 0 } else { 1 };
+            self.proxy.arm(cut, after);
+        }
+    }
+
+    /// How often the call since then reached the server: a call whose answer was lost is repeated.
+    fn times(&mut self) -> usize {
+        match self.proxy.disarm() {
+            Some(cut) => {
+                self.note(format!("the connection broke: {cut:?}"));
+                if cut == Cut::After { 2 } else { 1 }
+            }
+            None => 1,
+        }
     }
 
     fn any_job(&mut self) -> Option<JobId> {
@@ -748,15 +784,20 @@ impl Driver {
         // An answer that is lost: the same ids or keys are asked for again.
         let rounds = if self.rng.chance(15) { 2 } else { 1 };
         for _ in 0..rounds {
+            self.expect_trouble();
             let answers = self.world.store.create(jobs.clone()).await.unwrap();
+            let is_repeated = self.times() > 1;
             self.note(format!("create {jobs:?}: {answers:?}"));
             for (new, answer) in jobs.iter().zip(answers) {
-                let (existing, id) = match self.model.stands_for(new) {
+                let (mut existing, id) = match self.model.stands_for(new) {
                     Some(id) => (true, id),
                     None => (false, new.id.unwrap_or(answer.id)),
                 };
+                let is_new = !existing;
+                // Of an id that the caller chose nobody knows whether an earlier call made the job.
+                existing |= is_repeated && new.id == Some(id);
                 assert_eq!((answer.existing, answer.id), (existing, id), "creation of {new:?}");
-                if !existing {
+                if is_new {
                     self.model.create_one(id, new);
                     if let Some(key) = &new.spec.unique_key {
                         self.model.uniques.insert(key.clone(), id);
@@ -802,8 +843,14 @@ impl Driver {
             assert_eq!(taken, 0);
             self.model.used.insert(request.token.clone());
         }
+        self.expect_trouble();
         let answer = self.world.store.claim(0, &request).await;
-        self.note(format!("claim {request:?}: {answer:?}"));
+        let cut = self.proxy.disarm();
+        self.note(format!("claim {request:?}: {answer:?} {cut:?}"));
+        if let Some(cut) = cut {
+            self.give_up(request, cut).await;
+            return;
+        }
         if self.model.workers[&request.worker] != Lease::Holds {
             assert!(matches!(answer, Err(Error::Unregistered)), "{answer:?}");
             return;
@@ -847,6 +894,28 @@ impl Driver {
             let at = self.rng.below(self.hands.len());
             self.hands.swap_remove(at);
         }
+    }
+
+    /// Nobody knows what became of a claim: whatever it took goes back.
+    async fn give_up(&mut self, request: ClaimRequest, cut: Cut) {
+        let is_valid =
+            self.model.workers[&request.worker] == Lease::Holds && !self.model.used.contains(&request.token);
+        if cut == Cut::After && is_valid {
+            self.model.wake_due();
+            for (id, token) in self.world.store.held(0, &request.worker).await.unwrap() {
+                if token == request.token {
+                    let (worker, token) = (request.worker.clone(), token);
+                    self.model.job(&id).claim = Some(Claim { worker, token, committed: None });
+                }
+            }
+        }
+        let expected = self.model.take_all(false, |claim| {
+            claim.worker == request.worker && claim.token == request.token && claim.committed.is_none()
+        });
+        let taken = self.world.store.recover(0, &request.worker, &request.token).await.unwrap();
+        self.note(format!("recover {}: {taken}", request.token));
+        assert_eq!(taken, expected);
+        self.model.used.insert(request.token);
     }
 
     async fn recover(&mut self) {
@@ -955,9 +1024,15 @@ impl Driver {
         let rounds = if self.rng.chance(15) { 2 } else { 1 };
         for _ in 0..rounds {
             let asks: Vec<_> = commits.iter().map(Ask::of).collect();
+            self.expect_trouble();
             let answers = self.world.store.commit(0, &mut commits).await.unwrap();
+            let times = self.times();
             self.note(format!("commit {commits:?}: {answers:?}"));
-            assert_eq!(answers, self.model.commit(&asks));
+            let mut expected = Vec::new();
+            for _ in 0..times {
+                expected = self.model.commit(&asks);
+            }
+            assert_eq!(answers, expected);
         }
         if self.rng.chance(80) {
             let model = &self.model;
@@ -984,16 +1059,25 @@ impl Driver {
             _ => self.rng.chance(10).then_some(7),
         };
         let from = from.filter(|_| control == Control::Restart);
+        self.expect_trouble();
         let answer = self.world.store.control(&id, control, from).await.unwrap();
+        let times = self.times();
         self.note(format!("{control:?} {id} {from:?}: {answer:?}"));
-        assert_eq!(answer, self.model.control(&id, control, from));
+        let mut expected = ControlAnswer::Missing;
+        for _ in 0..times {
+            expected = self.model.control(&id, control, from);
+        }
+        assert_eq!(answer, expected);
     }
 
     async fn move_jobs(&mut self) {
         let ids: Vec<_> = (0..=self.rng.below(4)).filter_map(|_| self.any_job()).collect();
         let queue = self.rng.chance(60).then(|| *self.rng.pick(&["a", "b", "x", "y"]));
         let priority = (queue.is_none() || self.rng.chance(30)).then(|| *self.rng.pick(&[0, 3, 9]));
+        self.expect_trouble();
         let answers = self.world.store.move_jobs(&ids, queue, priority).await.unwrap();
+        // Done twice it is the same.
+        let _ = self.times();
         self.note(format!("move {ids:?} to {queue:?} {priority:?}: {answers:?}"));
         let expected: Vec<_> = ids.iter().map(|id| self.model.move_job(id, queue, priority)).collect();
         assert_eq!(answers, expected);
@@ -1019,17 +1103,27 @@ impl Driver {
 
     async fn delete(&mut self) {
         let Some(id) = self.any_job() else { return };
+        self.expect_trouble();
         let deleted = self.world.store.delete(&id).await.unwrap();
+        let times = self.times();
         self.note(format!("delete {id}: {deleted}"));
-        assert_eq!(deleted, self.model.delete(&id));
+        let expected = self.model.delete(&id);
+        // The second time it is gone already.
+        assert_eq!(deleted, expected && times == 1);
     }
 
     async fn signal(&mut self) {
         let Some(id) = self.any_job() else { return };
         let (name, payload) = (*self.rng.pick(&SIGNALS), self.rng.below(9).to_string());
+        self.expect_trouble();
         let answer = self.world.store.signal(&id, name, &payload).await.unwrap();
+        let times = self.times();
         self.note(format!("signal {id} {name}: {answer:?}"));
-        assert_eq!(answer, self.model.signal(&id, name, &payload));
+        let mut expected = SignalAnswer::Missing;
+        for _ in 0..times {
+            expected = self.model.signal(&id, name, &payload);
+        }
+        assert_eq!(answer, expected);
     }
 
     async fn queue(&mut self) {
@@ -1041,9 +1135,12 @@ impl Driver {
                 self.model.paused.insert(name.into());
             }
             6 => {
+                self.expect_trouble();
                 let purged = self.world.store.purge_queue(name).await.unwrap();
+                let times = self.times();
                 self.note(format!("purge queue {name}: {purged}"));
-                assert_eq!(purged, self.model.purge(name));
+                let expected = self.model.purge(name);
+                assert!(purged == expected || times > 1 && purged < expected, "{purged} of {expected}");
             }
             _ => {
                 self.world.store.resume_queue(name).await.unwrap();
@@ -1074,9 +1171,12 @@ impl Driver {
             }
             2 => {
                 let crashed = self.rng.chance(50);
+                self.expect_trouble();
                 let taken = self.world.store.retire(0, &worker, crashed).await.unwrap();
+                let times = self.times();
                 self.note(format!("retire {worker} {crashed}: {taken}"));
-                assert_eq!(taken, self.model.take_all(crashed, |claim| claim.worker == worker));
+                let expected = self.model.take_all(crashed, |claim| claim.worker == worker);
+                assert!(taken == expected || times > 1 && taken < expected, "{taken} of {expected}");
                 self.model.workers.insert(worker, Lease::Gone);
             }
             3 => {
@@ -1102,9 +1202,15 @@ impl Driver {
                 assert_eq!(taken, count);
             }
             _ => {
+                self.expect_trouble();
                 let answer = self.world.store.renew(0, &worker, LEASE_MS).await.unwrap();
+                let times = self.times();
                 self.note(format!("renew {worker}: {answer:?}"));
-                assert_eq!((answer.alive, answer.reaped), self.model.beat(&worker, false));
+                let mut expected = (false, 0);
+                for _ in 0..times {
+                    expected = self.model.beat(&worker, false);
+                }
+                assert_eq!((answer.alive, answer.reaped), expected);
                 let mut pauses = answer.pauses;
                 pauses.sort();
                 let is_own =
@@ -1125,6 +1231,38 @@ impl Driver {
         self.world.store.register(0, &worker, LEASE_MS).await.unwrap();
         self.note(format!("register {worker}"));
         self.model.beat(&worker, true);
+    }
+
+    /// The server's clock jumps by a day: the same as moving all that it is compared with the other way.
+    fn jump(&mut self) {
+        let forward = self.rng.chance(60);
+        let day = if forward { -(FAR_MS as i64) } else { FAR_MS as i64 };
+        self.note(format!("the clock jumps {}", if forward { "forward" } else { "back" }));
+        let mut shift = |name: &str| {
+            let scores: Vec<(String, f64)> = redis::cmd("ZRANGE")
+                .arg(name)
+                .arg(0)
+                .arg(-1)
+                .arg("WITHSCORES")
+                .query(&mut self.connection)
+                .unwrap();
+            for (member, score) in scores {
+                // A lease of 0 is a mark, not a time.
+                let shifted = if score == 0.0 { 0 } else { (score as i64 + day).max(1) };
+                let mut command = redis::cmd("ZADD");
+                let () = command.arg(name).arg(shifted).arg(member).query(&mut self.connection).unwrap();
+            }
+        };
+        shift("{wm0}:due");
+        if forward {
+            shift("{wm0}:workers");
+            for lease in self.model.workers.values_mut().filter(|lease| **lease == Lease::Holds) {
+                *lease = Lease::RanOut;
+            }
+        }
+        for job in self.model.jobs.values_mut() {
+            job.due = job.due.map(|days| if forward { days - 1 } else { days + 1 });
+        }
     }
 
     async fn sweep(&mut self) {
@@ -1158,6 +1296,7 @@ impl Driver {
             89..=91 => self.queue().await,
             92..=96 => self.lease().await,
             97 if !is_full && self.rng.chance(50) => self.replay().await,
+            97 if self.rng.chance(20) => self.jump(),
             97 => self.recover().await,
             _ if is_full || self.rng.chance(10) => self.sweep().await,
             _ => self.claim().await,

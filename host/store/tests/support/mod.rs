@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod proxy;
+
 use redis::{Commands as _, Connection};
 use std::{
     collections::{BTreeMap, BTreeSet},

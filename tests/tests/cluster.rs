@@ -1,0 +1,18 @@
+//! The functional suite on a Cluster: `cargo xtask cluster`.
+
+use std::{env, process::Command};
+use waymark_tests::{cluster::Cluster, root};
+
+#[test]
+#[ignore = "it takes as long as the suites that it runs: cargo xtask cluster"]
+fn the_functional_suite_passes_on_a_cluster_of_three_masters_and_three_replicas() {
+    let cluster = Cluster::start(true);
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["test", "--release", "-p", "waymark-tests", "--test", "life", "--test", "controls"])
+        .args(["--test", "bulk", "--test", "plugins", "--test", "parked", "--no-fail-fast"])
+        .current_dir(root())
+        .env("WAYMARK_TEST_STORE", cluster.url())
+        .status()
+        .expect("cargo starts");
+    assert!(status.success(), "{status}");
+}
