@@ -3,7 +3,7 @@
 //! | characters | bits | meaning |
 //! | --- | --- | --- |
 //! | 0–9 | 50 | creation time, milliseconds since the Unix epoch |
-//! | 10–23 | 70 | random, or derived from the parent for a child job |
+//! | 10–23 | 70 | random; derived from the parent for a child job; with node and item for a job of a workflow |
 //! | 24–25 | 10 | partition, 0 to 1023 |
 //!
 //! Identifiers sort by creation time as text, and the partition follows from the identifier alone.
@@ -16,6 +16,8 @@ use std::fmt;
 pub const LENGTH: usize = 26;
 /// Largest number of partitions that an identifier can name.
 pub const PARTITIONS_MAX: u16 = 1024;
+/// The bits of a node's and of an item's number in the identifier of a job of a workflow.
+const PART_MASK: u32 = (1 << 14) - 1;
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -63,12 +65,40 @@ impl JobId {
         Self::assemble(at_ms, &random, parent.partition())
     }
 
+    /// The identifier of a job of a workflow: item `item` of node `node`, both below 16,384, as started in run `run`.
+    ///
+    /// Deterministic as [`JobId::child`], and [`JobId::part_of`] tells node and item. It has the creation time of its
+    /// workflow. 42 bits of it are a hash of workflow and run.
+    #[must_use]
+    pub fn part(workflow: &Self, run: u32, node: u32, item: u32) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(workflow.0);
+        hash.update(run.to_be_bytes());
+        let digest = hash.finalize();
+        let bits = digest[..6].iter().fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
+        let bits = bits << 28 | u128::from(node & PART_MASK) << 14 | u128::from(item & PART_MASK);
+        Self::assemble_bits(workflow.created_ms(), bits, workflow.partition())
+    }
+
+    /// Node and item of an identifier that [`JobId::part`] made.
+    #[must_use]
+    pub fn part_of(&self) -> (u32, u32) {
+        let low = &self.0[10..16];
+        let bits =
+            low.iter().rev().fold(0_u32, |bits, byte| bits << 5 | u32::from(value(*byte).unwrap_or(0)));
+        ((bits >> 14) & PART_MASK, bits & PART_MASK)
+    }
+
     fn assemble(now_ms: u64, random: &[u8; 9], partition: u16) -> Self {
+        let bits = random.iter().fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
+        Self::assemble_bits(now_ms, bits, partition)
+    }
+
+    fn assemble_bits(now_ms: u64, mut bits: u128, partition: u16) -> Self {
         let mut text = [b'0'; LENGTH];
         for (index, slot) in text[..10].iter_mut().enumerate() {
             *slot = digit(now_ms >> (45 - 5 * index));
         }
-        let mut bits = random.iter().fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
         for slot in &mut text[10..24] {
             *slot = ALPHABET[(bits & 31) as usize];
             bits >>= 5;
@@ -174,6 +204,17 @@ mod tests {
         assert_eq!(child, JobId::child(&parent, 1, 2, 0, 9));
         assert_ne!(child, JobId::child(&parent, 1, 2, 1, 9));
         assert_eq!(child.partition(), 3);
+    }
+
+    #[test]
+    fn the_job_of_a_node_names_its_node() {
+        let workflow = JobId::generate(5, 3).unwrap();
+        for (node, item) in [(0, 0), (9_999, 16_383), (16_383, 1), (77, 12_345)] {
+            let id = JobId::part(&workflow, 2, node, item);
+            assert_eq!(id.part_of(), (node, item));
+            assert_eq!((id.partition(), id.created_ms(), id), (3, 5, JobId::parse(id.as_str()).unwrap()));
+            assert_ne!(id, JobId::part(&workflow, 3, node, item));
+        }
     }
 
     #[test]

@@ -8,12 +8,14 @@
 //! * [`record`]: the immutable [`record::Spec`] and the mutable [`record::Record`] of a job.
 //! * [`retry`]: failures, the retry policy and its back-off.
 //! * [`fingerprint`]: what failures have in common.
+//! * [`workflow`]: graphs of jobs, and what to start next.
 
 pub mod fingerprint;
 pub mod id;
 pub mod record;
 pub mod retry;
 pub mod state;
+pub mod workflow;
 
 pub use fingerprint::Fingerprint;
 pub use id::JobId;
