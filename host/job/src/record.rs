@@ -157,6 +157,9 @@ pub struct Record {
     pub children: Vec<JobId>,
     /// Name of the awaited signal, while waiting for one.
     pub signal: Option<String>,
+    /// The signal that woke it, until the step that takes it is committed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard: Option<String>,
     /// Claim under which the job last left the running state: tells a repeated finish from a lost one.
     pub claim: Option<String>,
 }
@@ -183,6 +186,7 @@ impl Default for Record {
             replays: Vec::new(),
             children: Vec::new(),
             signal: None,
+            heard: None,
             claim: None,
         }
     }

@@ -116,6 +116,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 checkpoint: None,
                 outputs: Vec::new(),
                 children: Vec::new(),
+                took: None,
             }
         };
         let mut commits: Vec<_> = claimed.jobs.into_iter().map(commit).collect();

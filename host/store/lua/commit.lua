@@ -7,7 +7,8 @@
 --            p: pauses if that is still wanted, else goes back to its queue; P: pauses),
 --            packed record, when it is due (ms) or '', result or '', selector to go back to or '' (its type),
 --            packed checkpoint or '', unique key or '', parent or '', packed failure of an attempt (include.lua) or '',
---            signal awaited or '',
+--            '' or the signal that the step took, '|', and the signal awaited or '>' and how many ends of children
+--            the workflow has seen,
 --            number of output records, number of children, number of the committed step that it goes on from, the
 --            records, and six values per child (create.lua)
 --
@@ -58,13 +59,13 @@ local function refusal(number, id, token, goes_on, step, base)
   return nil, claim
 end
 
-local function spawn(parent, at)
+local function spawn(parent, pending, at)
   local id, queue, type = ARGV[at], ARGV[at + 2], ARGV[at + 3]
   if redis.call('HEXISTS', key('jobs'), id) == 1 then return end
   local extra = ARGV[at + 5] ~= '' and cmsgpack.unpack(ARGV[at + 5]) or nil
   local letter = create_one(id, ARGV[at + 1], queue, type, ARGV[at + 4], extra and due_of(extra), extra)
   redis.call('SADD', key('types'), type)
-  redis.call('HSET', key('kids:' .. parent), id, '')
+  redis.call('HSET', key('kids:' .. parent), id, pending)
   redis.call('HINCRBY', key('kids:' .. parent), 'n', 1)
   event(id, letter)
 end
@@ -128,7 +129,7 @@ for number = 1, total do
         index[#index + 1] = 0
         index[#index + 1] = id
         if ARGV[at + 8] ~= '' and letter ~= 'p' then due_at(id, tonumber(ARGV[at + 8])) end
-        if letter == 'w' then waits[#waits + 1] = { number, id, ARGV[at + 15] } end
+        if letter == 'w' then waits[#waits + 1] = { number, id, string.match(ARGV[at + 15], '|(.*)$') or '' } end
       end
     end
     if letter == 'S' and ARGV[at + 9] ~= '' then
@@ -138,8 +139,8 @@ for number = 1, total do
     if ARGV[at + 11] ~= '' then
       redis.call('LPUSH', key('cp:' .. id), ARGV[at + 11])
       redis.call('LTRIM', key('cp:' .. id), 0, keep - 1)
-      -- What the job is asleep for does not count; while it waits it keeps its place.
-      if letter == 'w' and ARGV[at + 8] == '' then
+      -- What the job is asleep for does not count; while it waits it keeps its place, and a workflow always does.
+      if (letter == 'w' and ARGV[at + 8] == '') or is_native(type) then
         redis.call('PERSIST', key('cp:' .. id))
       else
         local due = ARGV[at + 8] ~= '' and letter ~= 'p' and tonumber(ARGV[at + 8]) or NOW
@@ -151,7 +152,13 @@ for number = 1, total do
       for index = 1, outputs do records[index] = ARGV[at + 18 + index] end
       write_many('RPUSH', key('out:' .. id), records)
     end
-    for child = 1, children do spawn(id, at + 19 + outputs + 6 * (child - 1)) end
+    if children > 0 then
+      local pending = is_native(type) and 'w' or ''
+      for child = 1, children do spawn(id, pending, at + 19 + outputs + 6 * (child - 1)) end
+      if letter == 'p' then spread(id, type, 'pause') end
+    end
+    local took = string.match(ARGV[at + 15], '^([^|]+)|')
+    if took then redis.call('HDEL', key('sig:' .. id), took) end
     if ends then
       if ARGV[at + 12] ~= '' then release_unique(ARGV[at + 12], id) end
       if ARGV[at + 13] ~= '' then
@@ -187,8 +194,11 @@ for _, one in ipairs(waits) do
   local letter, record = state_of(id)
   if letter == 'w' then
     local over
-    if signal ~= '' then
+    if string.sub(signal, 1, 1) == '>' then
+      over = redis.call('LLEN', key('ended:' .. id)) > tonumber(string.sub(signal, 2))
+    elseif signal ~= '' then
       over = redis.call('HEXISTS', key('sig:' .. id), signal) == 1
+      if over then record.heard = signal end
     else
       over = tonumber(redis.call('HGET', key('kids:' .. id), 'n') or 0) <= 0
     end

@@ -23,12 +23,14 @@ if verb == 'pause' then
   if letter == 'r' then
     redis.call('HSET', key('ctl'), id, 'pause')
     tell('pause')
+    spread(id, spec.t, 'pause')
     return 'P'
   end
   redis.call('ZREM', key('due'), id)
   record.not_before_ms, record.signal = nil, nil
   put_state(id, 'p', record)
   move(spec.t, spec.q, id, letter, 'p')
+  spread(id, spec.t, 'pause')
   event(id, 'p')
   flush()
   return 'Dp'
@@ -37,12 +39,16 @@ end
 if verb == 'resume' then
   if letter == 'q' then return 'Dq' end
   if letter == 'r' then
-    if redis.call('HDEL', key('ctl'), id) == 1 then tell('resume') end
+    if redis.call('HDEL', key('ctl'), id) == 1 then
+      tell('resume')
+      spread(id, spec.t, 'resume')
+    end
     return 'Dr'
   end
   if letter ~= 'p' then return 'R' .. letter end
   -- A job that had begun goes on before those that have not.
   wake(id, spec, 'p', record, (record.step or 0) > 0)
+  spread(id, spec.t, 'resume')
   flush()
   return 'Dq'
 end
@@ -85,7 +91,7 @@ if verb == 'restart' or verb == 'retry' then
     local packed = cmsgpack.pack(header)
     kept[1] = string.format('%06d', #packed) .. packed .. string.sub(checkpoints[chosen], 7 + length)
   else
-    redis.call('DEL', key('sig:' .. id), key('kids:' .. id))
+    redis.call('DEL', key('sig:' .. id), key('kids:' .. id), key('ended:' .. id))
   end
   if outputs == 0 then
     redis.call('DEL', key('out:' .. id))

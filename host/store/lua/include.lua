@@ -196,13 +196,30 @@ local function release_unique(unique, id)
   end
 end
 
--- A child ended: its parent is told, and wakes if it was the last one awaited.
+-- Job types that workers run by themselves.
+local function is_native(type) return string.sub(type, 1, 8) == 'waymark.' end
+
+-- What is asked of a parent shall reach its children that have not ended; whoever asks, or else any host, sees to it.
+-- A pause and its end reach those of workflows only.
+local function spread(id, type, verb)
+  if verb ~= 'cancel' and not is_native(type) then return end
+  if tonumber(redis.call('HGET', key('kids:' .. id), 'n') or 0) > 0 then redis.call('HSET', key('spread'), id, verb) end
+end
+
+-- A child ended: its parent is told, and wakes if it was the last one awaited, or is a workflow.
 local function tell_parent(parent, id, outcome)
   if not parent then return end
   local kids = key('kids:' .. parent)
-  if redis.call('HGET', kids, id) ~= '' then return end
+  local known = redis.call('HGET', kids, id)
+  if known ~= '' and known ~= 'w' then return end
+  if known == 'w' then
+    -- A workflow hears of every end, and asks for results when it needs them.
+    local stored = redis.call('HGET', key('st'), id)
+    outcome = stored and string.sub(stored, 1, 1) or 'C'
+    redis.call('RPUSH', key('ended:' .. parent), outcome .. id)
+  end
   redis.call('HSET', kids, id, outcome)
-  if redis.call('HINCRBY', kids, 'n', -1) > 0 then return end
+  if redis.call('HINCRBY', kids, 'n', -1) > 0 and known == '' then return end
   local letter, record = state_of(parent)
   if letter ~= 'w' or record.signal then return end
   local spec = spec_of(parent)
@@ -286,6 +303,7 @@ local function cancel_one(id, spec, letter, record, claim, channel)
   put_state(id, 'C', record)
   move(spec.t, spec.q, id, letter, 'C')
   release_unique(spec.u, id)
+  spread(id, spec.t, 'cancel')
   tell_parent(spec.pa, id, 'Fthe job was cancelled')
   event(id, 'C')
 end

@@ -43,6 +43,7 @@ for _, line in ipairs(lines) do
         put_state(id, 'C', record)
         move(spec.t, spec.q, id, 'q', 'C')
         release_unique(spec.u, id)
+        spread(id, spec.t, 'cancel')
         if spec.pa then orphans[#orphans + 1] = { spec.pa, id } end
         event(id, 'C')
         cancelled = cancelled + 1

@@ -1,5 +1,6 @@
 #!lua
--- Delivers a signal to a job. A later one of the same name replaces an earlier one.
+-- Delivers a signal to a job. A later one of the same name replaces an earlier one, until a step that waited for it is
+-- committed.
 --
 -- KEYS[1]  head of the partition's keys
 -- ARGV     id, name, payload
@@ -14,6 +15,7 @@ local letter, record = state_of(id)
 if letter == 'S' or letter == 'F' or letter == 'C' then return 'E' .. letter end
 redis.call('HSET', key('sig:' .. id), name, ARGV[3])
 if letter ~= 'w' or record.signal ~= name then return 'S' end
+record.heard = name
 wake(id, spec, 'w', record, true)
 flush()
 return 'D'

@@ -674,7 +674,7 @@ impl Store {
         Ok(LogPage { first, lines })
     }
 
-    async fn slice(&self, key: String, from: u64, limit: u64) -> Result<Vec<String>, Error> {
+    pub(crate) async fn slice(&self, key: String, from: u64, limit: u64) -> Result<Vec<String>, Error> {
         if limit == 0 {
             return Ok(Vec::new());
         }

@@ -8,6 +8,7 @@
 //! * `jobs`: creating, reading, listing and controlling jobs.
 //! * `work`: claims, commits, leases.
 //! * `errors`: groups of failures.
+//! * `workflows`: graphs, ends of nodes, controls that reach children.
 //! * `queues`: queues, hosts, types, counts.
 //! * `events`: what other processes publish.
 //! * `pack`: how records travel.
@@ -20,6 +21,7 @@ mod pack;
 mod queues;
 mod script;
 mod work;
+mod workflows;
 
 pub use errors::{ErrorGroup, ErrorOrder};
 pub use events::{Message, Subscription};
@@ -31,6 +33,8 @@ pub use work::{
     ChildOutcome, ClaimRequest, Claimed, ClaimedJob, Commit, CommitAnswer, NewCheckpoint, Renewal, Resume,
     Then,
 };
+
+pub use workflows::NodeResult;
 
 use link::Link;
 use script::Scripts;

@@ -101,6 +101,8 @@ pub struct Commit {
     pub outputs: Vec<String>,
     /// Children, each with its id.
     pub children: Vec<NewJob>,
+    /// The signal that the step took: it is forgotten with the commit.
+    pub took: Option<String>,
 }
 
 /// The state of a job as its plugin wrote it.
@@ -142,6 +144,11 @@ pub enum Then {
     },
     /// Go on when every child has ended.
     AwaitChildren,
+    /// A workflow: go on when more children have ended than it has seen.
+    AwaitChild {
+        /// Ends of children seen, as listed by [`Store::ends`].
+        seen: u64,
+    },
     /// Go on when the signal arrives.
     AwaitSignal {
         /// Its name.
@@ -411,7 +418,7 @@ impl Store {
                 Then::Succeeded { .. } => ("S", None),
                 Then::Failed => ("F", None),
                 Then::Retry { delay_ms } | Then::Sleep { delay_ms } => ("s", Some(*delay_ms)),
-                Then::AwaitChildren => ("w", None),
+                Then::AwaitChildren | Then::AwaitChild { .. } => ("w", None),
                 Then::AwaitSignal { timeout_ms, .. } => ("w", *timeout_ms),
                 Then::Paused => ("P", None),
                 Then::PausedAsAsked => ("p", None),
@@ -457,9 +464,12 @@ impl Store {
                 }
                 _ => call.arg(""),
             };
+            let took = commit.took.as_deref().unwrap_or_default();
             match &commit.then {
-                Then::AwaitSignal { name, .. } => call.arg(name),
-                _ => call.arg(""),
+                Then::AwaitSignal { name, .. } => call.arg(format!("{took}|{name}")),
+                Then::AwaitChild { seen } => call.arg(format!("{took}|>{seen}")),
+                _ if took.is_empty() => call.arg(""),
+                _ => call.arg(format!("{took}|")),
             };
             call.arg(commit.outputs.len())
                 .arg(commit.children.len())

@@ -130,6 +130,7 @@ struct Ask {
     has_checkpoint: bool,
     outputs: Vec<String>,
     children: Vec<NewJob>,
+    took: Option<String>,
 }
 
 impl Ask {
@@ -144,6 +145,7 @@ impl Ask {
             has_checkpoint: commit.checkpoint.is_some(),
             outputs: commit.outputs.clone(),
             children: commit.children.clone(),
+            took: commit.took.clone(),
         }
     }
 }
@@ -364,6 +366,9 @@ impl Model {
             }
             job.record = record;
             job.outputs.extend(ask.outputs.iter().cloned());
+if let Some(name) = &ask.took {
+                job.signals.remove(name);
+            }
             job.due = delay_ms.filter(|_| !pauses).map(days);
             let parent = job.spec.parent;
             let unique = job.spec.unique_key.clone();
@@ -389,7 +394,7 @@ impl Model {
                     State::Failed
                 }
                 Then::Retry { .. } | Then::Sleep { .. } => State::Scheduled,
-                Then::AwaitChildren | Then::AwaitSignal { .. } => {
+                Then::AwaitChildren | Then::AwaitSignal { .. } | Then::AwaitChild { .. } => {
                     waits.push((number, id, ask));
                     State::Waiting
                 }
@@ -437,6 +442,9 @@ impl Model {
                     _ => job.awaited <= 0,
                 };
                 if over {
+                    if let Then::AwaitSignal { name, .. } = &ask.then {
+                        self.job(&id).record.heard = Some(name.clone());
+                    }
                     self.wake(&id);
                 }
             }
@@ -596,6 +604,7 @@ impl Model {
         if job.state() != State::Waiting || job.record.signal.as_deref() != Some(name) {
             return SignalAnswer::Stored;
         }
+        job.record.heard = Some(name.to_owned());
         self.wake(id);
         SignalAnswer::Delivered
     }

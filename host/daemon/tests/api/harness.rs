@@ -204,6 +204,7 @@ impl Host {
             checkpoint: None,
             outputs: Vec::new(),
             children: Vec::new(),
+            took: None,
         };
         if matches!(commit.then, Then::Succeeded { .. } | Then::Failed) {
             commit.record.ended_ms = Some(self.store.now_ms().await.unwrap());

@@ -233,6 +233,7 @@ impl Held {
             checkpoint: None,
             outputs: Vec::new(),
             children: Vec::new(),
+            took: None,
         }
     }
 
@@ -241,7 +242,9 @@ impl Held {
         self.record.step += 1;
         self.record.outputs += 1;
         let step = self.record.step;
+        let took = self.record.heard.take();
         let mut commit = self.then(then);
+        commit.took = took;
         commit.base_step = step - 1;
         commit.outputs = vec![format!("{{\"step\":{step}}}")];
         commit.checkpoint = Some(NewCheckpoint {

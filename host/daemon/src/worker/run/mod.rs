@@ -291,7 +291,9 @@ impl Job<'_> {
             advance(&mut record, progress);
         }
         record.children.extend(effects.listed);
-        self.commit_of(record, then, checkpoint, effects.outputs, effects.children)
+        let took = record.heard.take();
+        let commit = self.commit_of(record, then, checkpoint, effects.outputs, effects.children);
+        Commit { took, ..commit }
     }
 
     fn commit_of(
@@ -316,6 +318,7 @@ impl Job<'_> {
             checkpoint,
             outputs,
             children,
+            took: None,
         }
     }
 
