@@ -311,13 +311,7 @@ impl Bench {
         let mut left = jobs;
         while left > 0 {
             let take = left.min(batch);
-            let new = || NewJob {
-                id: None,
-                spec: spec.clone(),
-                not_before_ms: None,
-                delay_ms: None,
-                idempotency_key: None,
-            };
+            let new = || NewJob { spec: spec.clone(), ..NewJob::default() };
             store.create((0..take).map(|_| new()).collect()).await?;
             left -= take;
         }

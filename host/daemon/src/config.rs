@@ -3,6 +3,7 @@
 //! The file is TOML. In the environment a nested key is written with two underscores:
 //! `WAYMARK_WORKER__SLOTS=64` sets `worker.slots`.
 
+use crate::api::submission::{QUEUE_RULE, is_queue};
 use figment::{
     Figment,
     providers::{Env, Format, Toml},
@@ -13,7 +14,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
-use waymark_job::RetryPolicy;
+use waymark_job::{RetryPolicy, flow::Limits};
 
 /// All settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub struct Config {
     pub retention: Retention,
     /// What holds for every job type that does not say otherwise.
     pub defaults: TypePolicy,
+    /// Limits of queues, by name; set when the host starts.
+    pub queues: BTreeMap<String, Limits>,
     /// Settings per job type; each overrides `defaults` as a whole table of its own keys.
     pub plugins: BTreeMap<String, TypeOverride>,
 }
@@ -47,6 +50,7 @@ impl Default for Config {
             worker: Worker::default(),
             retention: Retention::default(),
             defaults: TypePolicy::default(),
+            queues: BTreeMap::new(),
             plugins: BTreeMap::new(),
         }
     }
@@ -409,6 +413,12 @@ impl Config {
                 token.name
             );
         }
+        for (name, limits) in &self.queues {
+            anyhow::ensure!(is_queue(name), "queues.{name}: the name of a queue {QUEUE_RULE}");
+            if let Err((field, why)) = limits.check() {
+                anyhow::bail!("queues.{name}{}: {why}", field.replace('/', "."));
+            }
+        }
         let types = self.plugins.iter().map(|(name, own)| (format!("plugins.{name}"), &own.retry));
         let all = ("defaults".to_owned(), &self.defaults.retry);
         for (table, retry) in types.chain(std::iter::once(all)) {
@@ -513,6 +523,16 @@ mod tests {
         assert_eq!(own.policy("x").checkpoint, Checkpoint::EveryMs(5));
         let both = load("[defaults]\ncheckpoint = { every_steps = 3, every_ms = 5 }\n").unwrap_err();
         assert!(both.to_string().contains("one key"), "{both}");
+    }
+
+    #[test]
+    fn limits_of_queues_are_checked_by_name() {
+        let config =
+            load("[queues.mail]\nrate = { count = 10, per_ms = 1000 }\nwhen_full = \"wait\"\n").unwrap();
+        assert_eq!(config.queues["mail"].rate.unwrap().count.get(), 10);
+        let error = load("[queues.mail.per_key]\nconcurrency = 2000000\n").unwrap_err().to_string();
+        assert!(error.contains("queues.mail.per_key.concurrency"), "{error}");
+        assert!(load("[queues.mail]\nconcurency = 2\n").unwrap_err().to_string().contains("concurency"));
     }
 
     #[test]

@@ -75,6 +75,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         }
     };
     let store = Store::connect(config.store(&url)).await?;
+    for (queue, limits) in &config.queues {
+        store.set_limits(queue, Some(limits)).await?;
+    }
     let metrics = Arc::new(Metrics::new()?);
     let (plugins, mut published) =
         directory::start(config.clone(), metrics.clone(), executable.clone()).await?;

@@ -6,11 +6,13 @@
 //! * [`id`]: job identifiers, which carry their creation time and their partition.
 //! * [`state`]: the states, the controls, and which control is legal in which state.
 //! * [`record`]: the immutable [`record::Spec`] and the mutable [`record::Record`] of a job.
+//! * [`flow`]: limits of a queue and its flow keys.
 //! * [`retry`]: failures, the retry policy and its back-off.
 //! * [`fingerprint`]: what failures have in common.
 //! * [`workflow`]: graphs of jobs, and what to start next.
 
 pub mod fingerprint;
+pub mod flow;
 pub mod id;
 pub mod record;
 pub mod retry;

@@ -5,6 +5,7 @@
 
 use crate::{JobId, RetryPolicy};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Lowest and highest priority; 9 is served first.
 pub const PRIORITY_MAX: u8 = 9;
@@ -36,6 +37,18 @@ pub struct Spec {
     /// At most one job with this key is not ended.
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pub unique_key: Option<String>,
+    /// When the unique key is let go before the job ends.
+    #[serde(rename = "um", default, skip_serializing_if = "Option::is_none")]
+    pub unique_until: Option<UniqueUntil>,
+    /// The unique key holds for so many milliseconds from the creation on, whatever becomes of the job.
+    #[serde(rename = "ut", default, skip_serializing_if = "Option::is_none")]
+    pub unique_for_ms: Option<u64>,
+    /// Flow key, as [`crate::flow::encode_key`] writes it.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What it counts for in limits; `None` is 1.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
     /// Attempts in all; `None`: the job type's.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
@@ -61,7 +74,24 @@ fn is_zero(value: &u8) -> bool {
     *value == 0
 }
 
+/// When a unique key is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UniqueUntil {
+    /// With the first claim of the job.
+    #[serde(rename = "s")]
+    Started,
+}
+
 impl Spec {
+    /// The lane that the job stands in: `queue`, or `queue/key`.
+    #[must_use]
+    pub fn lane(&self) -> Cow<'_, str> {
+        match &self.key {
+            None => Cow::Borrowed(self.queue()),
+            Some(key) => Cow::Owned(format!("{}/{key}", self.queue())),
+        }
+    }
+
     /// The queue's name.
     #[must_use]
     pub fn queue(&self) -> &str {

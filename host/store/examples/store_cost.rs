@@ -86,7 +86,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             selectors: vec![TYPE.into(), format!("{TYPE}@{}", "d".repeat(64))],
             queues: None,
             limit: batch,
-            fair: calls.is_multiple_of(10),
+            fair: u32::from(calls.is_multiple_of(10)),
         };
         let (first, _) = server.usage()?;
         let began = Instant::now();

@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  head of the partition's keys
 -- ARGV     checkpoints kept per job, how long they are kept (ms), then for each commit 19 values and its lists:
---            id, token, number of the last step, type, queue, priority, letter of the state to go to (r: goes on;
+--            id, token, number of the last step, type, lane, priority, letter of the state to go to (r: goes on;
 --            p: pauses if that is still wanted, else goes back to its queue; P: pauses),
 --            packed record, when it is due (ms) or '', result or '', selector to go back to or '' (its type),
 --            packed checkpoint or '', unique key or '', parent or '', packed failure of an attempt (include.lua) or '',
@@ -28,8 +28,8 @@ end
 local claims = read_many('HMGET', key('claims'), ids)
 local pausing = redis.call('EXISTS', key('ctl')) == 1 and read_many('HMGET', key('ctl'), ids) or {}
 
-local answers, states, freed, kept_claims, results, resumed = {}, {}, {}, {}, {}, {}
-local parents, waits = {}, {}
+local answers, states, leavers, kept_claims, results, resumed = {}, {}, {}, {}, {}, {}
+local parents, waits, uniques, owners = {}, {}, {}, {}
 -- What this call did to a job already: its claim now, or the token under which it left.
 local claimed, left_by = {}, {}
 local lists = {}
@@ -60,10 +60,10 @@ local function refusal(number, id, token, goes_on, step, base)
 end
 
 local function spawn(parent, pending, at)
-  local id, queue, type = ARGV[at], ARGV[at + 2], ARGV[at + 3]
+  local id, lane, type = ARGV[at], ARGV[at + 2], ARGV[at + 3]
   if redis.call('HEXISTS', key('jobs'), id) == 1 then return end
   local extra = ARGV[at + 5] ~= '' and cmsgpack.unpack(ARGV[at + 5]) or nil
-  local letter = create_one(id, ARGV[at + 1], queue, type, ARGV[at + 4], extra and due_of(extra), extra)
+  local letter = create_one(id, ARGV[at + 1], lane, type, ARGV[at + 4], extra and due_of(extra), extra)
   redis.call('SADD', key('types'), type)
   redis.call('HSET', key('kids:' .. parent), id, pending)
   redis.call('HINCRBY', key('kids:' .. parent), 'n', 1)
@@ -101,7 +101,7 @@ for number = 1, total do
       claimed[id] = claim
     else
       states[#states + 1] = letter .. packed
-      freed[#freed + 1] = id
+      leavers[#leavers + 1] = id
       left_by[id] = token
       if pausing[number] then resumed[#resumed + 1] = id end
       local own = lists[type]
@@ -115,10 +115,10 @@ for number = 1, total do
         local selector = ARGV[at + 10] ~= '' and ARGV[at + 10] or type
         -- It may have been moved while it ran.
         local moved = redis.call('HGET', key('moved'), id)
-        local queue, priority = ARGV[at + 4], ARGV[at + 5]
-        if moved then queue, priority = string.match(moved, '^(.*)|(%d)$') end
-        depth(queue, 1)
-        enqueue(queue, selector, priority, id, true)
+        local lane, priority = ARGV[at + 4], ARGV[at + 5]
+        if moved then lane, priority = string.match(moved, '^(.*)|(%d)$') end
+        depth(lane, 1)
+        enqueue(lane, selector, priority, id, true)
       else
         own.removed[#own.removed + 1] = id
         local index = own[letter]
@@ -160,7 +160,10 @@ for number = 1, total do
     local took = string.match(ARGV[at + 15], '^([^|]+)|')
     if took then redis.call('HDEL', key('sig:' .. id), took) end
     if ends then
-      if ARGV[at + 12] ~= '' then release_unique(ARGV[at + 12], id) end
+      if ARGV[at + 12] ~= '' then
+        uniques[#uniques + 1] = ARGV[at + 12]
+        owners[#owners + 1] = id
+      end
       if ARGV[at + 13] ~= '' then
         local outcome = ARGV[at + 9]
         if letter == 'F' then outcome = ARGV[at + 14] ~= '' and cmsgpack.unpack(ARGV[at + 14]).m or '' end
@@ -182,7 +185,9 @@ for at = 1, #kept_claims, 2 do
   end
 end
 write_many('HSET', key('claims'), kept)
-write_many('HDEL', key('claims'), freed)
+write_many('HDEL', key('claims'), leavers)
+release_many(leavers)
+release_uniques(uniques, owners)
 write_many('HDEL', key('ctl'), resumed)
 
 -- Only now, because a parent and its child may have been committed by the same call; and after what is gathered,

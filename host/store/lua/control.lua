@@ -29,7 +29,7 @@ if verb == 'pause' then
   redis.call('ZREM', key('due'), id)
   record.not_before_ms, record.signal = nil, nil
   put_state(id, 'p', record)
-  move(spec.t, spec.q, id, letter, 'p')
+  move(spec.t, spec.lane, id, letter, 'p')
   spread(id, spec.t, 'pause')
   event(id, 'p')
   flush()
@@ -63,7 +63,7 @@ if verb == 'restart' or verb == 'retry' then
   if from ~= '' and not chosen then return 'N' end
   -- A retry goes on from the newest one, where there is one.
   if verb == 'retry' and #checkpoints > 0 then chosen = 1 end
-  if spec.u then
+  if spec.u and not spec.ut then
     local holder = redis.call('HGET', key('uniq'), spec.u)
     if holder and holder ~= id then return 'U' .. holder end
     redis.call('HSET', key('uniq'), spec.u, id)

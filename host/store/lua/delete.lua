@@ -36,7 +36,7 @@ for _, id in ipairs(ids) do
     for _, tag in ipairs(spec.g or {}) do gather(removed, 'tag:' .. tag, id) end
     if letter == 's' or letter == 'w' then gather(removed, 'due', id) end
     count(spec.t, letter, -1)
-    if letter == 'q' then depth(spec.q, -1) end
+    if letter == 'q' then depth(spec.lane, -1) end
     release_unique(spec.u, id)
     redis.call('UNLINK', key('cp:' .. id), key('out:' .. id), key('log:' .. id), key('sig:' .. id), key('kids:' .. id),
       key('ended:' .. id), key('graph:' .. id))
@@ -47,6 +47,7 @@ for _, id in ipairs(ids) do
   end
 end
 for _, name in ipairs({ 'jobs', 'st', 'res', 'claims', 'ctl', 'dropped', 'logbytes', 'moved' }) do write_many('HDEL', key(name), gone) end
+release_many(gone)
 for _, one in ipairs(orphans) do tell_parent(one[1], one[2], 'Fthe job was deleted') end
 flush()
 return forgotten

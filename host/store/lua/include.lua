@@ -36,6 +36,8 @@ end
 
 -- What a script gathers to write at its end, many at a time.
 local added, removed, counts, depths, pushed, fronts, events = {}, {}, {}, {}, {}, {}, {}
+-- What running jobs gave back of the limits that counted them: scope -> weight.
+local freed = {}
 -- The earliest time (ms) that this call noted in `due`.
 local due_first
 
@@ -73,10 +75,13 @@ local function count(type, letter, by)
   counts[field] = (counts[field] or 0) + by
 end
 
-local function depth(queue, by) depths[queue] = (depths[queue] or 0) + by end
+-- A lane is a queue, or "queue/key" for the jobs of one flow key of it: lanes of a queue are served by turns.
+local function queue_of(lane) return string.match(lane, '^[^/]*') end
+
+local function depth(lane, by) depths[lane] = (depths[lane] or 0) + by end
 
 -- Moves a job between states in index and counts.
-local function move(type, queue, id, before, after)
+local function move(type, lane, id, before, after)
   if before == after then return end
   count(type, before, -1)
   count(type, after, 1)
@@ -84,14 +89,14 @@ local function move(type, queue, id, before, after)
     index_remove(before, type, id)
     index_add(after, type, id)
   end
-  if before == 'q' then depth(queue, -1) end
-  if after == 'q' then depth(queue, 1) end
+  if before == 'q' then depth(lane, -1) end
+  if after == 'q' then depth(lane, 1) end
 end
 
-local function line_name(queue, selector, priority) return queue .. '|' .. selector .. '|' .. priority end
+local function line_name(lane, selector, priority) return lane .. '|' .. selector .. '|' .. priority end
 
-local function enqueue(queue, selector, priority, id, front)
-  local name = line_name(queue, selector, priority)
+local function enqueue(lane, selector, priority, id, front)
+  local name = line_name(lane, selector, priority)
   gather(front and fronts or pushed, name, id)
 end
 
@@ -107,13 +112,76 @@ local function split_line(name)
   return string.match(name, '^([^|]*)|([^|]*)|(%d)$')
 end
 
--- Answers whether the line is served: nobody need be woken for a queue that is paused.
-local function open_line(queue, selector, priority)
-  redis.call('SADD', key('lines:' .. queue), selector .. '|' .. priority)
+-- Does anything use the key in this call? Asked once.
+local known_keys = {}
+local function exists(name)
+  if known_keys[name] == nil then known_keys[name] = redis.call('EXISTS', key(name)) == 1 end
+  return known_keys[name]
+end
+
+-- Answers whether the line is served: nobody need be woken for a queue that is paused, or for a line that waits
+-- behind a limit. Turn: when it was served last, now if nothing is said.
+local function open_line(lane, selector, priority, turn)
+  local queue, name = queue_of(lane), line_name(lane, selector, priority)
+  redis.call('SADD', key('lines:' .. queue), name)
   if redis.call('SISMEMBER', key('paused'), queue) == 1 then return false end
-  local score = (9 - priority) * PRIORITY_SPAN + (NOW_US - EPOCH_US)
-  redis.call('ZADD', key('ready:' .. selector), 'NX', string.format('%.0f', score), priority .. '|' .. queue)
+  if exists('blocked') and redis.call('HEXISTS', key('blocked'), name) == 1 then return false end
+  local score = (9 - priority) * PRIORITY_SPAN + (turn or NOW_US - EPOCH_US)
+  redis.call('ZADD', key('ready:' .. selector), 'NX', string.format('%.0f', score), priority .. '|' .. lane)
   return true
+end
+
+-- Lines that wait behind the same limit come back by this: a line of a priority lower by one waits ten seconds more.
+local AGE_US = 10000000
+
+-- Puts a line behind a limit that it met, where it keeps its turn. Scope: what the limit holds for, a queue or a
+-- lane.
+local function block_line(lane, selector, priority, turn, scope)
+  local name = line_name(lane, selector, priority)
+  redis.call('ZREM', key('ready:' .. selector), priority .. '|' .. lane)
+  redis.call('HSET', key('blocked'), name, scope)
+  redis.call('ZADD', key('blocked:' .. scope), string.format('%.0f', (9 - priority) * AGE_US + turn), name)
+  known_keys.blocked = true
+end
+
+-- Notes when a scope has room again (ms), if that is sooner than what is known.
+local function opens_at(scope, at)
+  redis.call('ZADD', key('opens'), 'LT', string.format('%.0f', at), scope)
+end
+
+-- Serves some of the lines behind a limit again. Answers whether anybody need be woken.
+local function open_blocked(scope, most)
+  local woken = false
+  local lines = redis.call('ZPOPMIN', key('blocked:' .. scope), most)
+  for at = 1, #lines, 2 do
+    redis.call('HDEL', key('blocked'), lines[at])
+    local lane, selector, priority = split_line(lines[at])
+    woken = open_line(lane, selector, priority, lines[at + 1] - (9 - priority) * AGE_US) or woken
+  end
+  -- Should nobody serve those, the others have their turn.
+  if #lines > 0 and redis.call('EXISTS', key('blocked:' .. scope)) == 1 then opens_at(scope, NOW + 1000) end
+  return woken
+end
+
+-- Jobs leave the running state: the limits that counted them are told.
+local function release_many(ids)
+  if #ids == 0 or not exists('held') then return end
+  local gone = {}
+  for at, value in ipairs(read_many('HMGET', key('held'), ids)) do
+    if value then
+      gone[#gone + 1] = ids[at]
+      -- "weight|lane", with a star in front where the oldest may be cancelled for a newer one.
+      local star, weight, lane = string.match(value, '^(%*?)(%d+)|(.*)$')
+      local queue = queue_of(lane)
+      freed[queue] = (freed[queue] or 0) + weight
+      if lane ~= queue then freed[lane] = (freed[lane] or 0) + weight end
+      if star ~= '' then
+        redis.call('ZREM', key('runners:' .. queue), ids[at])
+        if lane ~= queue then redis.call('ZREM', key('runners:' .. lane), ids[at]) end
+      end
+    end
+  end
+  write_many('HDEL', key('held'), gone)
 end
 
 local function flush()
@@ -122,10 +190,20 @@ local function flush()
   for field, by in pairs(counts) do
     if by ~= 0 then redis.call('HINCRBY', key('counts'), field, by) end
   end
-  for queue, by in pairs(depths) do
-    if by ~= 0 then redis.call('HINCRBY', key('depth'), queue, by) end
+  for lane, by in pairs(depths) do
+    if by ~= 0 then
+      local queue = queue_of(lane)
+      redis.call('HINCRBY', key('depth'), queue, by)
+      if lane ~= queue and redis.call('HINCRBY', key('lanes'), lane, by) <= 0 then
+        redis.call('HDEL', key('lanes'), lane)
+      end
+    end
   end
   local woken = false
+  for scope, weight in pairs(freed) do
+    if redis.call('HINCRBY', key('busy'), scope, -weight) <= 0 then redis.call('HDEL', key('busy'), scope) end
+    woken = open_blocked(scope, math.min(weight, 50)) or woken
+  end
   for name, list in pairs(pushed) do
     if #list > 0 then
       write_many('LPUSH', key('line:' .. name), list)
@@ -146,7 +224,7 @@ local function flush()
   if woken then redis.call('PUBLISH', key('wake'), '') end
   if #events > 0 then redis.call('PUBLISH', key('ev'), table.concat(events, ' ')) end
   -- A script may go on after this.
-  added, removed, counts, depths, pushed, fronts, events = {}, {}, {}, {}, {}, {}, {}
+  added, removed, counts, depths, pushed, fronts, events, freed = {}, {}, {}, {}, {}, {}, {}, {}
   due_first = nil
 end
 
@@ -156,6 +234,7 @@ local function spec_of(id)
   local spec = cmsgpack.unpack(packed)
   if not spec.q or spec.q == '' then spec.q = spec.t end
   spec.p = spec.p or 0
+  spec.lane = spec.k and spec.q .. '/' .. spec.k or spec.q
   return spec
 end
 
@@ -181,8 +260,8 @@ local function wake(id, spec, before, record, front)
   redis.call('ZREM', key('due'), id)
   record.not_before_ms, record.signal = nil, nil
   put_state(id, 'q', record)
-  move(spec.t, spec.q, id, before, 'q')
-  enqueue(spec.q, spec.t, spec.p, id, front)
+  move(spec.t, spec.lane, id, before, 'q')
+  enqueue(spec.lane, spec.t, spec.p, id, front)
   event(id, 'q')
 end
 
@@ -190,10 +269,17 @@ end
 local function claim_token(claim) return string.sub(claim, 1, 32) end
 local function claim_worker(claim) return string.match(claim, '^%x+:%-?%d+:(.*):%d+$') end
 
-local function release_unique(unique, id)
-  if unique and redis.call('HGET', key('uniq'), unique) == id then
-    redis.call('HDEL', key('uniq'), unique)
+-- Jobs let go of their unique keys, where they have them.
+local function release_uniques(uniques, ids)
+  local own = {}
+  for at, holder in ipairs(read_many('HMGET', key('uniq'), uniques)) do
+    if holder == ids[at] then own[#own + 1] = uniques[at] end
   end
+  write_many('HDEL', key('uniq'), own)
+end
+
+local function release_unique(unique, id)
+  if unique then release_uniques({ unique }, { id }) end
 end
 
 -- Job types that workers run by themselves.
@@ -259,6 +345,7 @@ local POISONED = 'a worker died under the job '
 local function take_back(id, claim, crashed, crashes_max)
   local spec = spec_of(id)
   redis.call('HDEL', key('claims'), id)
+  release_many({ id })
   local pausing = redis.call('HDEL', key('ctl'), id) == 1
   if not spec then return 'q' end
   local _, record = state_of(id)
@@ -276,8 +363,8 @@ local function take_back(id, claim, crashed, crashes_max)
   end
   if letter == 'q' and pausing then letter = 'p' end
   put_state(id, letter, record)
-  move(spec.t, spec.q, id, 'r', letter)
-  if letter == 'q' then enqueue(spec.q, spec.t, spec.p, id, true) end
+  move(spec.t, spec.lane, id, 'r', letter)
+  if letter == 'q' then enqueue(spec.lane, spec.t, spec.p, id, true) end
   if letter == 'F' then
     release_unique(spec.u, id)
     tell_parent(spec.pa, id, 'F' .. record.error.message)
@@ -296,12 +383,13 @@ local function cancel_one(id, spec, letter, record, claim, channel)
   if claim then
     redis.call('HDEL', key('claims'), id)
     redis.call('HDEL', key('ctl'), id)
+    release_many({ id })
     redis.call('PUBLISH', channel, claim_worker(claim) .. ' drop ' .. id .. ' ' .. claim_token(claim))
   end
   redis.call('ZREM', key('due'), id)
   record.ended_ms, record.not_before_ms, record.signal = NOW, nil, nil
   put_state(id, 'C', record)
-  move(spec.t, spec.q, id, letter, 'C')
+  move(spec.t, spec.lane, id, letter, 'C')
   release_unique(spec.u, id)
   spread(id, spec.t, 'cancel')
   tell_parent(spec.pa, id, 'Fthe job was cancelled')
@@ -333,15 +421,15 @@ local function label(id, queue, type, extra)
   for _, tag in ipairs(extra.g or {}) do redis.call('ZADD', key('tag:' .. tag), 0, id) end
 end
 
-local function create_one(id, spec, queue, type, priority, due, extra)
+local function create_one(id, spec, lane, type, priority, due, extra)
   redis.call('HSET', key('jobs'), id, spec)
-  label(id, queue, type, extra)
+  label(id, queue_of(lane), type, extra)
   if due then
     park(id, type, due)
     return 's'
   end
-  enqueue(queue, type, priority, id, false)
-  depth(queue, 1)
+  enqueue(lane, type, priority, id, false)
+  depth(lane, 1)
   count(type, 'q', 1)
   index_add('q', type, id)
   return 'q'

@@ -28,7 +28,8 @@ for at = 3, #ARGV do
       spec.p = priority > 0 and priority or nil
       -- At once, because the same id may be named twice.
       redis.call('HSET', key('jobs'), id, cmsgpack.pack(spec))
-      redis.call('HSET', key('moved'), id, after .. '|' .. priority)
+      local key_part = spec.k and '/' .. spec.k or ''
+      redis.call('HSET', key('moved'), id, after .. key_part .. '|' .. priority)
       if after ~= before then
         if before ~= spec.t then gather(removed, 'xq:' .. before, id) end
         if after ~= spec.t then
@@ -37,9 +38,9 @@ for at = 3, #ARGV do
         end
       end
       if letter == 'q' then
-        depth(before, -1)
-        depth(after, 1)
-        enqueue(after, spec.t, priority, id, false)
+        depth(before .. key_part, -1)
+        depth(after .. key_part, 1)
+        enqueue(after .. key_part, spec.t, priority, id, false)
       end
     end
   end

@@ -1,7 +1,8 @@
 //! Creating, reading, listing and controlling jobs.
 
-use crate::{Error, Store, pack, script::Call};
+use crate::{Error, Store, limits, pack, script::Call};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::PoisonError;
 use waymark_job::{Control, JobId, Progress, Record, Spec, State};
@@ -12,6 +13,8 @@ const IDEMPOTENCY_TTL_MS: u64 = 86_400_000;
 const CREATE_MAX: usize = 500;
 /// Jobs moved in one script call.
 const MOVE_MAX: usize = 200;
+/// The same for jobs with flow keys, each of which may have a line of its own.
+const CREATE_KEYED_MAX: usize = 200;
 /// Jobs looked at for one page of a filtered listing; a page may be short, its cursor goes on.
 const LOOKS_MAX: usize = 5_000;
 /// Longest page.
@@ -30,6 +33,8 @@ pub struct NewJob {
     pub delay_ms: Option<u64>,
     /// The same key answers with the same job for a day.
     pub idempotency_key: Option<String>,
+    /// Where a job with the same unique key waits and never ran, it gets this input and metadata, and this delay.
+    pub replaces_input: bool,
 }
 
 /// A job that was created, or that stands for the one asked for.
@@ -39,6 +44,10 @@ pub struct Created {
     pub id: JobId,
     /// It was there before: the unique key or the idempotency key is its.
     pub existing: bool,
+    /// It was there before, and has the new input now.
+    pub updated: bool,
+    /// A limit of its queue is reached: nothing was made, the id is no job's.
+    pub refused: bool,
     /// The server's time, Unix milliseconds.
     pub created_ms: u64,
     /// Where it stands.
@@ -219,6 +228,10 @@ struct Extra<'a> {
     idempotency_ttl_ms: Option<u64>,
     #[serde(rename = "u", skip_serializing_if = "Option::is_none")]
     unique_key: Option<&'a str>,
+    #[serde(rename = "ut", skip_serializing_if = "Option::is_none")]
+    unique_for_ms: Option<u64>,
+    #[serde(rename = "ur", skip_serializing_if = "std::ops::Not::not")]
+    replaces_input: bool,
     #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
     correlation_id: Option<&'a str>,
     #[serde(rename = "g", skip_serializing_if = "<[_]>::is_empty")]
@@ -229,7 +242,11 @@ struct Extra<'a> {
 pub(crate) fn new_job(call: &mut Call<'_>, job: &NewJob) -> Result<(), Error> {
     let spec = &job.spec;
     let id = job.id.ok_or_else(|| Error::corrupt("a job to create", "it has no id"))?;
-    call.arg(id.as_str()).arg(pack::spec(spec)?).arg(spec.queue()).arg(&spec.job_type).arg(spec.priority);
+    call.arg(id.as_str())
+        .arg(pack::spec(spec)?)
+        .arg(spec.lane().as_ref())
+        .arg(&spec.job_type)
+        .arg(spec.priority);
     let plain = job.delay_ms.is_none()
         && job.not_before_ms.is_none()
         && job.idempotency_key.is_none()
@@ -246,6 +263,8 @@ pub(crate) fn new_job(call: &mut Call<'_>, job: &NewJob) -> Result<(), Error> {
         idempotency_key: job.idempotency_key.as_deref(),
         idempotency_ttl_ms: job.idempotency_key.as_ref().map(|_| IDEMPOTENCY_TTL_MS),
         unique_key: spec.unique_key.as_deref(),
+        unique_for_ms: spec.unique_for_ms,
+        replaces_input: job.replaces_input,
         correlation_id: spec.correlation_id.as_deref(),
         tags: &spec.tags,
     };
@@ -276,6 +295,18 @@ fn control_answer(answer: &str) -> Result<ControlAnswer, Error> {
     }
 }
 
+/// Jobs with the same text share a partition: a key is looked up where it was kept, and a limit counts there.
+fn home<'a>(job: &'a NewJob, limits: &limits::Known) -> Option<Cow<'a, str>> {
+    let spec = &job.spec;
+    let key = job.idempotency_key.as_deref().or(spec.unique_key.as_deref());
+    if let Some(key) = key {
+        return Some(Cow::Borrowed(key));
+    }
+    let limits = limits.get(spec.queue())?;
+    let of_queue = limits.concurrency.is_some() || limits.rate.is_some();
+    Some(if of_queue { Cow::Borrowed(spec.queue()) } else { spec.lane() })
+}
+
 /// A stable hash, so that every host finds the partition of a key (FNV-1a, 64 bits).
 fn hash(text: &str) -> u64 {
     text.bytes()
@@ -290,6 +321,7 @@ impl Store {
     pub async fn create(&self, mut jobs: Vec<NewJob>) -> Result<Vec<Created>, Error> {
         let partitions = self.partitions();
         let now_ms = self.about_now_ms().await?;
+        let limits = self.settle(&mut jobs).await?;
         let mut pieces: HashMap<u16, Vec<usize>> = HashMap::new();
         let mut made_up = Vec::with_capacity(jobs.len());
         for (index, job) in jobs.iter_mut().enumerate() {
@@ -297,11 +329,9 @@ impl Store {
             let id = match job.id {
                 Some(id) => id,
                 None => {
-                    // A key is looked up where it was kept: its jobs share its partition.
-                    let key = job.idempotency_key.as_deref().or(job.spec.unique_key.as_deref());
-                    let partition = match key {
+                    let partition = match home(job, &limits) {
                         _ if partitions == 1 => 0,
-                        Some(key) => (hash(key) % u64::from(partitions)) as u16,
+                        Some(key) => (hash(&key) % u64::from(partitions)) as u16,
                         None => (index % usize::from(partitions)) as u16,
                     };
                     let id = JobId::generate(now_ms, partition)?;
@@ -319,9 +349,12 @@ impl Store {
             pieces.entry(id.partition()).or_default().push(index);
         }
         let mut created: Vec<Option<Created>> = vec![None; jobs.len()];
+        let keyed = jobs.iter().any(|job| job.spec.key.is_some());
+        let most = if keyed { CREATE_KEYED_MAX } else { CREATE_MAX };
         for (partition, indexes) in pieces {
-            for piece in indexes.chunks(CREATE_MAX) {
+            for piece in indexes.chunks(most) {
                 let mut call = self.call(&self.inner.scripts.create, partition);
+                call.arg(self.control_channel());
                 for index in piece {
                     new_job(&mut call, &jobs[*index])?;
                 }
@@ -330,9 +363,11 @@ impl Store {
                 let created_ms = answers.first().and_then(|now| now.parse().ok()).unwrap_or(now_ms);
                 for (index, answer) in piece.iter().zip(answers.iter().skip(1)) {
                     let mut letters = answer.chars();
-                    let (existing, state, id) = match letters.next() {
+                    let kind = letters.next();
+                    let (existing, state, id) = match kind {
                         None => (false, State::Queued, jobs[*index].id),
-                        Some('E') => {
+                        Some('L') => (false, State::Cancelled, jobs[*index].id),
+                        Some('E' | 'U') => {
                             let state = pack::state(letters.next().unwrap_or(' '))?;
                             let id = parse_id(letters.as_str().as_bytes())?;
                             // An id that was made up here can only be there because an answer was lost.
@@ -341,7 +376,14 @@ impl Store {
                         }
                         Some(letter) => (false, pack::state(letter)?, jobs[*index].id),
                     };
-                    created[*index] = id.map(|id| Created { id, existing, created_ms, state });
+                    created[*index] = id.map(|id| Created {
+                        id,
+                        existing,
+                        updated: kind == Some('U'),
+                        refused: kind == Some('L'),
+                        created_ms,
+                        state,
+                    });
                 }
             }
         }

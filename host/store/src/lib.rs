@@ -6,6 +6,7 @@
 //! * `link`: one connection to a single server, to a Sentinel's master, or to a Cluster, healed when it breaks.
 //! * `script`: calling scripts by digest.
 //! * `jobs`: creating, reading, listing and controlling jobs.
+//! * `limits`: limits of queues and their flow keys.
 //! * `work`: claims, commits, leases.
 //! * `errors`: groups of failures.
 //! * `workflows`: graphs, ends of nodes, controls that reach children.
@@ -16,6 +17,7 @@
 mod errors;
 mod events;
 mod jobs;
+mod limits;
 mod link;
 mod pack;
 mod queues;
@@ -28,6 +30,7 @@ pub use events::{Message, Subscription};
 pub use jobs::{
     Checkpoint, ControlAnswer, Created, Filter, LogPage, NewJob, Page, Retention, SignalAnswer, Span, View,
 };
+pub use limits::{Flow, Known};
 pub use queues::Queue;
 pub use work::{
     ChildOutcome, ClaimRequest, Claimed, ClaimedJob, Commit, CommitAnswer, NewCheckpoint, Renewal, Resume,
@@ -143,6 +146,8 @@ struct Inner {
     clock: Clock,
     /// Where retention stopped in each index.
     swept: Mutex<HashMap<String, String>>,
+    /// The limits of all queues, and when they were read.
+    limits: Mutex<Option<(Instant, limits::Known)>>,
 }
 
 /// The server's clock, carried on by this machine's monotonic one.
@@ -206,6 +211,7 @@ impl Store {
                 learnt_ms: AtomicU64::new(0),
             },
             swept: Mutex::default(),
+            limits: Mutex::default(),
         };
         let store = Self { inner: Arc::new(inner) };
         store.check_partitions().await?;

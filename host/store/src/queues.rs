@@ -49,8 +49,8 @@ impl Store {
                     continue;
                 }
                 let mut pipeline = redis::pipe();
-                for (name, line) in &keys {
-                    pipeline.lindex(format!("{head}line:{name}|{line}"), -1);
+                for (_, line) in &keys {
+                    pipeline.lindex(format!("{head}line:{line}"), -1);
                 }
                 let fronts: Vec<Option<String>> = self.inner.link.pipeline(&pipeline).await?;
                 for ((name, _), front) in keys.iter().zip(fronts) {
@@ -74,17 +74,31 @@ impl Store {
         Ok(queues.into_values().collect())
     }
 
+    /// One verb of the script `queue`, portion by portion. Answers how many jobs it cancelled.
+    pub(crate) async fn queue_steps(
+        &self,
+        partition: u16,
+        queue: &str,
+        verb: &str,
+        rules: &[u8],
+    ) -> Result<u64, Error> {
+        let (mut cursor, mut all) = ("0".to_owned(), 0);
+        loop {
+            let mut call = self.call(&self.inner.scripts.queue, partition);
+            call.arg(queue).arg(verb).arg(&cursor).arg(rules);
+            let (next, cancelled): (String, u64) = call.run().await?;
+            all += cancelled;
+            if next == "0" {
+                return Ok(all);
+            }
+            cursor = next;
+        }
+    }
+
     async fn queue_call(&self, queue: &str, verb: &str) -> Result<u64, Error> {
         let mut cancelled = 0;
         for partition in 0..self.partitions() {
-            loop {
-                let answer: i64 =
-                    self.call(&self.inner.scripts.queue, partition).arg(queue).arg(verb).run().await?;
-                cancelled += u64::try_from(answer).unwrap_or(0);
-                if answer == 0 {
-                    break;
-                }
-            }
+            cancelled += self.queue_steps(partition, queue, verb, b"").await?;
         }
         Ok(cancelled)
     }

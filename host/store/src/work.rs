@@ -20,8 +20,9 @@ pub struct ClaimRequest {
     pub queues: Option<Vec<String>>,
     /// Most jobs, 1 to 1,000.
     pub limit: usize,
-    /// Lowest priority first this time.
-    pub fair: bool,
+    /// 0: highest priority first. Else which priority goes first this time, by turns from the lowest up to the one
+    /// below the highest, so that none starves.
+    pub fair: u32,
 }
 
 /// What a worker got.
@@ -248,10 +249,7 @@ impl Store {
     /// [`Error::Unregistered`] if the worker's lease ran out, or the server does not answer.
     pub async fn claim(&self, partition: u16, request: &ClaimRequest) -> Result<Claimed, Error> {
         let mut call = self.call(&self.inner.scripts.claim, partition);
-        call.arg(&request.worker)
-            .arg(&request.token)
-            .arg(request.limit.clamp(1, 1_000))
-            .arg(u8::from(request.fair));
+        call.arg(&request.worker).arg(&request.token).arg(request.limit.clamp(1, 1_000)).arg(request.fair);
         if request.queues.as_ref().is_some_and(Vec::is_empty) {
             return Ok(Claimed { jobs: Vec::new(), now_ms: self.about_now_ms().await?, next_due_ms: None });
         }
@@ -411,6 +409,9 @@ impl Store {
     async fn commit_piece(&self, partition: u16, commits: &mut [Commit]) -> Result<Vec<CommitAnswer>, Error> {
         let mut call = self.call(&self.inner.scripts.commit, partition);
         call.arg(self.options().checkpoint_keep).arg(self.options().checkpoint_ttl_ms);
+        for commit in commits.iter_mut().filter(|commit| !commit.children.is_empty()) {
+            self.settle(&mut commit.children).await?;
+        }
         for commit in &mut *commits {
             let spec = &commit.spec;
             let (letter, delay_ms) = match &commit.then {
@@ -433,7 +434,7 @@ impl Store {
             let record = &commit.record;
             call.arg(commit.id.as_str()).arg(&commit.token).arg(commit.step);
             call.arg(&spec.job_type)
-                .arg(spec.queue())
+                .arg(spec.lane().as_ref())
                 .arg(spec.priority)
                 .arg(letter)
                 .arg(pack::record(record)?);

@@ -15,7 +15,7 @@ use support::{
     Held, LEASE_MS, World, held, now_ms,
     proxy::{Cut, Proxy},
 };
-use waymark_job::{Control, JobError, JobId, Record, Spec, State};
+use waymark_job::{Control, JobError, JobId, Record, Spec, State, record::UniqueUntil};
 use waymark_store::{
     ChildOutcome, ClaimRequest, Commit, CommitAnswer, ControlAnswer, Error, Filter, NewJob, Retention,
     SignalAnswer, Then,
@@ -26,6 +26,13 @@ const TYPES: [&str; 2] = ["a", "b"];
 const QUEUES: [&str; 4] = ["", "x", "y", "a"];
 const TAGS: [&str; 2] = ["red", "blue"];
 const SIGNALS: [&str; 2] = ["go", "stop"];
+const KEYS: [&str; 3] = ["k1", "k2", "k3"];
+/// The queue that has limits.
+const LIMITED: &str = "y";
+const LIMITS: &str = r#"{"concurrency":4,"per_key":{"concurrency":2}}"#;
+/// Weights that [`LIMITS`] lets run at once.
+const LIMIT: u32 = 4;
+const KEY_LIMIT: u32 = 2;
 const PIN: &str = "abc";
 const JOBS_MAX: usize = 150;
 const CRASHES_MAX: u32 = 3;
@@ -68,6 +75,8 @@ struct Claim {
     token: String,
     /// Step of the last commit under this claim.
     committed: Option<u64>,
+    /// The lane it was claimed from: it may be moved while it runs.
+    lane: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -231,13 +240,58 @@ impl Model {
         }
     }
 
-    /// The job that stands for a new one, if any.
-    fn stands_for(&self, new: &NewJob) -> Option<JobId> {
+    /// The job that stands for a new one, if any, and whether it does so by its unique key.
+    fn stands_for(&self, new: &NewJob) -> Option<(JobId, bool)> {
         let same = new.id.filter(|id| self.jobs.contains_key(id));
         let idempotent = new.idempotency_key.as_ref().and_then(|key| self.idempotent.get(key));
         let idempotent = idempotent.filter(|id| self.jobs.contains_key(id));
         let unique = new.spec.unique_key.as_ref().and_then(|key| self.uniques.get(key));
-        same.or(idempotent.copied()).or(unique.copied())
+        same.or(idempotent.copied()).map(|id| (id, false)).or(unique.map(|id| (*id, true)))
+    }
+
+    /// A job that waits and never ran takes the input of a newer one; answers whether it does.
+    fn replace_input(&mut self, id: &JobId, new: &NewJob) -> bool {
+        let job = self.job(id);
+        let state = job.state();
+        if !new.replaces_input || job.record.step > 0 || !matches!(state, State::Queued | State::Scheduled) {
+            return false;
+        }
+        job.spec.input = new.spec.input.clone();
+        job.spec.metadata = new.spec.metadata.clone();
+        if let Some(delay_ms) = new.delay_ms.filter(|delay_ms| *delay_ms > 0 && state == State::Scheduled) {
+            job.due = Some(days(delay_ms));
+            job.record.not_before_ms = Some(0);
+        }
+        true
+    }
+
+    /// A worker takes a job.
+    fn claimed(&mut self, id: &JobId, worker: &str, token: &str) {
+        let job = self.job(id);
+        let lane = job.spec.lane().into_owned();
+        let starts = job.spec.unique_until == Some(UniqueUntil::Started);
+        let key = job.spec.unique_key.clone().filter(|_| starts);
+        job.claim = Some(Claim { worker: worker.to_owned(), token: token.to_owned(), committed: None, lane });
+        self.release_unique(id, key.as_ref());
+    }
+
+    /// No more of the limited queue runs than its limits allow, but for a job that is heavier than a whole limit.
+    fn check_limits(&self) {
+        let mut running = BTreeMap::<String, (u32, u32)>::new();
+        let is_limited = |lane: &str| lane.split('/').next() == Some(LIMITED);
+        let claimed = self.jobs.values().filter_map(|job| Some((job, job.claim.as_ref()?)));
+        for (job, claim) in claimed.filter(|(_, claim)| is_limited(&claim.lane)) {
+            let weight = job.spec.weight.unwrap_or(1);
+            for scope in BTreeSet::from([LIMITED.to_owned(), claim.lane.clone()]) {
+                let (sum, jobs) = running.entry(scope).or_default();
+                *sum += weight;
+                *jobs += 1;
+            }
+        }
+        for (scope, (sum, jobs)) in running {
+            let most = if scope == LIMITED { LIMIT } else { KEY_LIMIT };
+            assert!(sum <= most || jobs == 1, "{jobs} jobs of weight {sum} run in {scope}");
+        }
     }
 
     fn take_back(&mut self, id: &JobId, is_crash: bool) {
@@ -698,6 +752,8 @@ impl Driver {
         let connection = world.redis.connection();
         let mut model = Model::default();
         model.workers.insert("w1".into(), Lease::Holds);
+        let limits = serde_json::from_str(LIMITS).unwrap();
+        world.store.set_limits(LIMITED, Some(&limits)).await.unwrap();
         let trail = Trail { seed, done: 0, last: VecDeque::new() };
         let (hands, workers_made, waits) = (Vec::new(), 1, false);
         Self { world, proxy, connection, model, rng: Rng(seed), trail, hands, workers_made, waits }
@@ -768,6 +824,12 @@ impl Driver {
         if self.rng.chance(20) {
             spec.correlation_id = Some("whole".into());
         }
+        if self.rng.chance(40) {
+            spec.key = Some((*self.rng.pick(&KEYS)).into());
+        }
+        if self.rng.chance(20) {
+            spec.weight = Some(1 + self.rng.below(6) as u32);
+        }
         spec
     }
 
@@ -777,6 +839,9 @@ impl Driver {
             let mut new = NewJob { spec: self.spec(), delay_ms: self.delay(), ..NewJob::default() };
             if self.rng.chance(25) {
                 new.spec.unique_key = Some(format!("u{}", self.rng.below(6)));
+                new.spec.unique_until = self.rng.chance(30).then_some(UniqueUntil::Started);
+                new.replaces_input = self.rng.chance(30);
+                new.spec.input = self.rng.below(1_000).to_string();
             }
             if self.rng.chance(15) {
                 new.idempotency_key = Some(format!("i{}", self.rng.below(12)));
@@ -798,14 +863,17 @@ impl Driver {
             let is_repeated = self.times() > 1;
             self.note(format!("create {jobs:?}: {answers:?}"));
             for (new, answer) in jobs.iter().zip(answers) {
-                let (mut existing, id) = match self.model.stands_for(new) {
-                    Some(id) => (true, id),
+                let stands = self.model.stands_for(new);
+                let (mut existing, id) = match stands {
+                    Some((id, _)) => (true, id),
                     None => (false, new.id.unwrap_or(answer.id)),
                 };
                 let is_new = !existing;
                 // Of an id that the caller chose nobody knows whether an earlier call made the job.
                 existing |= is_repeated && new.id == Some(id);
                 assert_eq!((answer.existing, answer.id), (existing, id), "creation of {new:?}");
+                let updated = stands.is_some_and(|(id, by_key)| by_key && self.model.replace_input(&id, new));
+                assert_eq!(answer.updated, updated, "creation of {new:?}");
                 if is_new {
                     self.model.create_one(id, new);
                     if let Some(key) = &new.spec.unique_key {
@@ -840,7 +908,7 @@ impl Driver {
             selectors,
             queues,
             limit: *self.rng.pick(&[1, 2, 3, 8, 40]),
-            fair: self.rng.chance(20),
+            fair: if self.rng.chance(20) { 1 + self.rng.below(3) as u32 } else { 0 },
         }
     }
 
@@ -879,13 +947,14 @@ impl Driver {
             assert_eq!(*one.spec, job.spec, "{}", one.id);
             assert_eq!(timeless(&one.record), timeless(&job.record));
             lowest = lowest.min(job.spec.priority);
-            let (worker, token) = (request.worker.clone(), request.token.clone());
-            self.model.job(&one.id).claim = Some(Claim { worker, token, committed: None });
+            self.model.claimed(&one.id, &request.worker, &request.token);
         }
-        for (id, job) in &self.model.jobs {
+        self.model.check_limits();
+        // What limits hold back may be left; [`Driver::drain`] looks at it.
+        for (id, job) in self.model.jobs.iter().filter(|(_, job)| job.spec.queue() != LIMITED) {
             let left = self.model.may_claim(&request, job) && request.selectors.contains(&job.line);
             assert!(!left || claimed.len() == request.limit, "{id} was left though it is {job:?}");
-            assert!(!left || request.fair || job.spec.priority <= lowest, "{id} goes before: {job:?}");
+            assert!(!left || request.fair > 0 || job.spec.priority <= lowest, "{id} goes before: {job:?}");
         }
         if !claimed.is_empty() {
             self.model.used.insert(request.token.clone());
@@ -913,8 +982,7 @@ impl Driver {
             self.model.wake_due();
             for (id, token) in self.world.store.held(0, &request.worker).await.unwrap() {
                 if token == request.token {
-                    let (worker, token) = (request.worker.clone(), token);
-                    self.model.job(&id).claim = Some(Claim { worker, token, committed: None });
+                    self.model.claimed(&id, &request.worker, &token);
                 }
             }
         }
@@ -1333,6 +1401,7 @@ impl Driver {
         let view = view.unwrap_or_else(|| panic!("{id} is not there"));
         assert_eq!(view.state, job.state(), "{id}: {view:?} {job:?}");
         assert_eq!(timeless(&view.record), timeless(&job.record), "{id}");
+        assert_eq!(view.spec, job.spec, "{id}");
         assert_eq!((view.result, view.pause_pending), (job.result.clone(), job.pausing), "{id}");
         if let Some(claim) = &job.claim {
             assert_eq!(view.record.host.as_ref(), Some(&claim.worker), "{id}");
@@ -1414,6 +1483,47 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// Every job that waits gets its turn: no limit keeps one for ever.
+    async fn drain(&mut self) {
+        for name in self.model.paused.clone() {
+            self.world.store.resume_queue(&name).await.unwrap();
+            self.model.paused.remove(&name);
+        }
+        self.register().await;
+        let worker = format!("w{}", self.workers_made);
+        let all = self.model.take_all(false, |_| true);
+        let mut taken = 0;
+        for worker in self.model.workers.clone().into_keys().filter(|name| *name != worker) {
+            taken += self.world.store.retire(0, &worker, false).await.unwrap();
+        }
+        assert_eq!(taken, all);
+        for round in 0..500 {
+            let waiting = self.model.jobs.values().filter(|job| job.state() == State::Queued).count();
+            if waiting == 0 {
+                return;
+            }
+            assert!(round < 400, "{waiting} jobs never get their turn");
+            let selectors = TYPES.iter().flat_map(|name| [(*name).to_owned(), format!("{name}@{PIN}")]);
+            let mut request = support::request(&worker, &[], 40);
+            request.selectors = selectors.collect();
+            let claimed = self.world.store.claim(0, &request).await.unwrap();
+            let claimed = held(claimed, &request);
+            self.model.wake_due();
+            for one in &claimed {
+                self.model.claimed(&one.id, &request.worker, &request.token);
+            }
+            self.model.check_limits();
+            let mut commits: Vec<_> =
+                claimed.iter().map(|one| one.then(Then::Succeeded { result: "1".into() })).collect();
+            let asks: Vec<_> = commits.iter().map(Ask::of).collect();
+            let answers = self.world.store.commit(0, &mut commits).await.unwrap();
+            assert_eq!(answers, self.model.commit(&asks));
+            tokio::time::sleep(Duration::from_millis(if claimed.is_empty() { 20 } else { 1 })).await;
+        }
+    }
+}
+
 async fn run(seed: u64, operations: usize) {
     println!("WAYMARK_SEED={seed} WAYMARK_MODEL_OPERATIONS={operations}");
     let mut driver = Driver::new(seed).await;
@@ -1426,6 +1536,9 @@ async fn run(seed: u64, operations: usize) {
             driver.check_all().await;
         }
     }
+    driver.check_all().await;
+    driver.world.check_ledger();
+    driver.drain().await;
     driver.check_all().await;
     driver.world.check_ledger();
 }

@@ -686,12 +686,30 @@ async fn the_highest_priority_is_served_first_and_the_lowest_in_a_fair_claim() {
         request
     };
     let mut order = Vec::new();
-    for fair in [false, true, false, false] {
+    for fair in [0, 1, 0, 0] {
         let claimed = world.store.claim(0, &one(fair)).await.unwrap();
         let id = claimed.jobs[0].id;
         order.push(by_priority.iter().find(|(_, known)| *known == id).unwrap().0);
     }
     assert_eq!(order, [9, 0, 5, 3]);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn fair_claims_give_every_priority_its_turn() {
+    let world = World::new().await;
+    for priority in [9, 5, 0].into_iter().cycle().take(30) {
+        let mut new = job(TYPE);
+        new.spec.priority = priority;
+        world.create(new).await;
+    }
+    let mut order = Vec::new();
+    for turn in 1..=4 {
+        let mut request = request("w1", &[TYPE], 1);
+        request.fair = turn;
+        order.push(world.store.claim(0, &request).await.unwrap().jobs[0].spec.priority);
+    }
+    assert_eq!(order, [0, 5, 0, 5]);
     world.check_ledger();
 }
 

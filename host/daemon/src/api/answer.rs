@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
-use waymark_job::{JobId, State};
+use waymark_job::{JobId, State, flow};
 use waymark_store::View;
 
 /// A time in answers: RFC 3339, UTC, milliseconds.
@@ -245,6 +245,14 @@ pub struct Job<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     unique_key: Option<&'a str>,
+    /// Jobs of one flow key take turns with those of the queue's other keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, required = false)]
+    flow_key: Option<String>,
+    /// What it counts for in limits, where that is not 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    weight: Option<u32>,
     /// The job that spawned this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
@@ -359,6 +367,8 @@ impl<'a> Job<'a> {
             tags: &spec.tags,
             correlation_id: spec.correlation_id.as_deref(),
             unique_key: spec.unique_key.as_deref(),
+            flow_key: spec.key.as_deref().map(flow::decode_key),
+            weight: spec.weight,
             parent: spec.parent,
             children: &record.children,
             awaited_signal: record.signal.as_deref().filter(|_| view.state == State::Waiting),

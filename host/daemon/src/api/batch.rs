@@ -5,6 +5,7 @@
 use super::{
     Service,
     error::{Code, Document, Problem},
+    jobs::limit_reached,
     request::{self, Shape, reply},
     submission::Submission,
 };
@@ -106,10 +107,15 @@ pub(super) async fn create(Shared(service): Shared<Arc<Service>>, body: Body) ->
             Err(problem) => refused.push((index, problem)),
         }
     }
+    let queues: Vec<_> = jobs.iter().map(|job| job.spec.queue().to_owned()).collect();
     let created = if jobs.is_empty() { Vec::new() } else { service.store.create(jobs).await? };
     let existing = created.iter().filter(|created| created.existing).count();
+    let full =
+        created.iter().zip(&queues).map(|(created, queue)| created.refused.then(|| limit_reached(queue)));
+    let full: Vec<_> = full.collect();
+    let over = full.iter().flatten().count();
     let mut answers = Vec::with_capacity(batch.jobs.len());
-    let mut made = created.iter();
+    let mut made = created.iter().zip(&full).peekable();
     let mut wrong = refused.iter().peekable();
     for index in 0..batch.jobs.len() {
         if let Some((_, problem)) = wrong.next_if(|(at, _)| *at == index) {
@@ -119,7 +125,14 @@ pub(super) async fn create(Shared(service): Shared<Arc<Service>>, body: Body) ->
                 existing: None,
                 error: Some(problem.document(None)),
             });
-        } else if let Some(created) = made.next() {
+        } else if let Some((_, Some(problem))) = made.next_if(|(_, problem)| problem.is_some()) {
+            answers.push(Outcome {
+                id: None,
+                status: None,
+                existing: None,
+                error: Some(problem.document(None)),
+            });
+        } else if let Some((created, _)) = made.next() {
             answers.push(Outcome {
                 id: Some(created.id),
                 status: Some(created.state.name()),
@@ -128,8 +141,8 @@ pub(super) async fn create(Shared(service): Shared<Arc<Service>>, body: Body) ->
             });
         }
     }
-    let status = if refused.is_empty() { StatusCode::CREATED } else { StatusCode::MULTI_STATUS };
-    let outcomes =
-        Outcomes { created: created.len() - existing, existing, refused: refused.len(), jobs: answers };
+    let refused = refused.len() + over;
+    let status = if refused == 0 { StatusCode::CREATED } else { StatusCode::MULTI_STATUS };
+    let outcomes = Outcomes { created: created.len() - existing - over, existing, refused, jobs: answers };
     Ok(reply(status, &outcomes))
 }

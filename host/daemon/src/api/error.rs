@@ -65,6 +65,7 @@ codes! {
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED "This path has other methods";
     RequestTimeout "request-timeout" REQUEST_TIMEOUT "The body did not arrive in time";
     WrongState "wrong-state" CONFLICT "The control does not fit the job's state";
+    LimitReached "limit-reached" TOO_MANY_REQUESTS "The queue takes no more jobs now";
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE "The body is too large";
     InputTooLarge "input-too-large" PAYLOAD_TOO_LARGE "The input of a job is too large";
     BatchTooLarge "batch-too-large" PAYLOAD_TOO_LARGE "The batch has too many jobs";

@@ -83,6 +83,15 @@ pub(super) fn label_header(headers: &HeaderMap, name: &str) -> Result<Option<Str
     }
 }
 
+/// The queue's limits refuse a new job.
+pub(super) fn limit_reached(queue: &str) -> Problem {
+    Problem::new(
+        Code::LimitReached,
+        format!("Queue {queue} runs as many jobs as its limits allow, and lets none wait; try again later."),
+    )
+    .retry_after(1)
+}
+
 /// What a new job looks like, without asking the store for what was just told to it.
 pub(super) fn fresh(
     created: &Created,
@@ -146,11 +155,16 @@ pub(super) async fn make(
     wait_ms: u64,
 ) -> Result<(Created, Response), Problem> {
     let keyed = job.idempotency_key.is_some();
-    let (spec, delay_ms, not_before_ms) = (job.spec.clone(), job.delay_ms, job.not_before_ms);
-    let created = service.store.create(vec![job]).await?;
+    let mut jobs = vec![job];
+    service.store.settle(&mut jobs).await?;
+    let NewJob { spec, delay_ms, not_before_ms, .. } = jobs[0].clone();
+    let created = service.store.create(jobs).await?;
     let Some(created) = created.into_iter().next() else {
         return Err(Problem::internal("the store answered nothing for a new job"));
     };
+    if created.refused {
+        return Err(limit_reached(spec.queue()));
+    }
     let (status, view) = if created.existing {
         let view = service.store.get(&created.id).await?.ok_or_else(|| {
             Problem::new(

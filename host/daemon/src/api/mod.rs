@@ -8,7 +8,7 @@
 //! * [`request`]: reading path, query and body, with errors that name the field.
 //! * [`submission`]: what a caller asks for becomes a job; [`answer`]: what a job looks like.
 //! * [`jobs`], [`batch`], [`replay`], [`bulk`] and [`filter`], [`events`], [`output`], [`checkpoints`], [`plugins`],
-//!   [`queues`], [`hosts`], [`error_groups`], [`health`].
+//!   [`queues`], [`limits`], [`hosts`], [`error_groups`], [`health`].
 //! * [`feed`]: one subscription to the store, shared by all who wait for a job.
 //! * [`openapi`]: the document, generated from the above.
 //! * [`error`]: problem documents and their codes.
@@ -29,6 +29,7 @@ pub mod guard;
 pub mod health;
 pub mod hosts;
 pub mod jobs;
+pub mod limits;
 pub mod openapi;
 pub mod output;
 pub mod plugins;

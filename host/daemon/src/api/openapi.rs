@@ -2,8 +2,8 @@
 //! of the contract shows in review.
 
 use super::{
-    Service, batch, bulk, checkpoints, error, error_groups, events, health, hosts, jobs, output, plugins,
-    queues, replay,
+    Service, batch, bulk, checkpoints, error, error_groups, events, health, hosts, jobs, limits, output,
+    plugins, queues, replay,
 };
 use axum::{
     http::header,
@@ -81,6 +81,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(queues::counts))
         .routes(routes!(error_groups::list))
         .routes(routes!(error_groups::show, error_groups::forget))
+        .routes(routes!(limits::show, limits::put, limits::delete))
         .routes(routes!(hosts::list))
         .routes(routes!(hosts::drain))
         .routes(routes!(health::alive))

@@ -53,7 +53,7 @@ pub(super) async fn list(Shared(service): Shared<Arc<Service>>) -> Result<Respon
     Ok(reply(StatusCode::OK, &Queues { queues }))
 }
 
-fn check(name: &str) -> Result<(), Problem> {
+pub(super) fn check(name: &str) -> Result<(), Problem> {
     if is_queue(name) {
         return Ok(());
     }

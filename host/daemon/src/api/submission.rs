@@ -17,8 +17,8 @@ use std::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::ToSchema;
 use waymark_job::{
-    RetryPolicy, Spec,
-    record::PRIORITY_MAX,
+    RetryPolicy, Spec, flow,
+    record::{PRIORITY_MAX, UniqueUntil},
     retry::{ATTEMPTS_MAX, MS_MAX},
 };
 use waymark_store::NewJob;
@@ -93,6 +93,37 @@ pub struct Submission<'a> {
     /// While a job with this key has not ended, another one is not made: the first is answered.
     #[serde(default)]
     unique_key: Option<String>,
+    /// How long the unique key holds: until the job has `ended`, or until it is `started` for the first time. Default
+    /// `ended`.
+    #[serde(default)]
+    unique_until: Option<Until>,
+    /// The unique key holds for so many milliseconds from now on instead, whatever becomes of the job. At most ten
+    /// years. Such keys are apart from those that a job's end frees.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    unique_for_ms: Option<u64>,
+    /// Where a job with the same unique key waits and never ran, it gets this input and metadata, and waits this
+    /// `delay_ms` anew if it is scheduled. Default false: the first input stays.
+    #[serde(default)]
+    replace_input: Option<bool>,
+    /// Jobs of one flow key take turns with those of the queue's other keys, and share the limits that the queue sets
+    /// per key. Default: what the queue's limits point at, if they do.
+    #[serde(default)]
+    flow_key: Option<String>,
+    /// What the job counts for in limits, 1 to 1,000,000. Default 1.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    weight: Option<u32>,
+}
+
+/// How long a unique key holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Until {
+    /// Until the job is claimed for the first time.
+    Started,
+    /// Until the job has ended.
+    Ended,
 }
 
 impl<'a> Shape<'a> for Submission<'a> {
@@ -111,6 +142,11 @@ impl<'a> Shape<'a> for Submission<'a> {
         "tags",
         "correlation_id",
         "unique_key",
+        "unique_until",
+        "unique_for_ms",
+        "replace_input",
+        "flow_key",
+        "weight",
     ];
 }
 
@@ -165,6 +201,13 @@ impl Submission<'_> {
                 tags: self.tags.unwrap_or_default(),
                 correlation_id: self.correlation_id,
                 unique_key: self.unique_key,
+                unique_until: self
+                    .unique_until
+                    .filter(|until| *until == Until::Started)
+                    .map(|_| UniqueUntil::Started),
+                unique_for_ms: self.unique_for_ms,
+                key: self.flow_key.as_deref().map(flow::encode_key),
+                weight: self.weight.filter(|weight| *weight > 1),
                 max_attempts: self.max_attempts,
                 retry: self.retry,
                 soft_limit_ms: self.soft_limit_ms,
@@ -175,6 +218,7 @@ impl Submission<'_> {
             not_before_ms,
             delay_ms: self.delay_ms,
             idempotency_key: None,
+            replaces_input: self.replace_input.unwrap_or(false),
         })
     }
 
@@ -253,6 +297,28 @@ impl Submission<'_> {
         }
         if self.unique_key.as_deref().is_some_and(|text| !is_label(text)) {
             wrong("unique_key", LABEL_RULE);
+        }
+        if self.unique_key.is_none() {
+            let given = [
+                ("unique_until", self.unique_until.is_some()),
+                ("unique_for_ms", self.unique_for_ms.is_some()),
+                ("replace_input", self.replace_input.is_some()),
+            ];
+            for (field, _) in given.into_iter().filter(|(_, given)| *given) {
+                wrong(field, "needs a unique_key");
+            }
+        }
+        if self.unique_until.is_some() && self.unique_for_ms.is_some() {
+            wrong("unique_for_ms", "cannot be given together with unique_until");
+        }
+        if self.unique_for_ms.is_some_and(|time| !(1..=DELAY_MS_MAX).contains(&time)) {
+            wrong("unique_for_ms", "must be 1 to ten years, in milliseconds");
+        }
+        if self.flow_key.as_deref().is_some_and(|text| !is_label(text)) {
+            wrong("flow_key", LABEL_RULE);
+        }
+        if self.weight.is_some_and(|weight| !(1..=flow::WEIGHT_MAX).contains(&weight)) {
+            wrong("weight", "must be 1 to 1000000");
         }
         if errors.is_empty() {
             Ok(not_before_ms)

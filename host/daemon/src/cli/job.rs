@@ -178,6 +178,21 @@ pub struct Submit {
     /// While a job with this key has not ended, another one is not made.
     #[arg(long, value_name = "KEY")]
     unique_key: Option<String>,
+    /// How long that key holds [default: ended].
+    #[arg(long, value_parser = ["started", "ended"], requires = "unique_key")]
+    unique_until: Option<String>,
+    /// The unique key holds for so long instead, such as 10m, whatever becomes of the job.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "unique_key")]
+    unique_for: Option<Duration>,
+    /// A job with the same unique key that still waits gets this input.
+    #[arg(long, requires = "unique_key")]
+    replace_input: bool,
+    /// Jobs of one flow key take turns with those of other keys and share the limits per key.
+    #[arg(long, value_name = "KEY")]
+    flow_key: Option<String>,
+    /// What the job counts for in limits [default: 1].
+    #[arg(long)]
+    weight: Option<u32>,
     /// The same key within a day answers the same job.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -400,6 +415,11 @@ async fn submit(client: &Client, submit: Submit) -> anyhow::Result<()> {
     put("tags", (!submit.tags.is_empty()).then(|| submit.tags.into()));
     put("correlation_id", submit.correlation_id.map(Value::from));
     put("unique_key", submit.unique_key.map(Value::from));
+    put("unique_until", submit.unique_until.map(Value::from));
+    put("unique_for_ms", submit.unique_for.map(millis).map(Value::from));
+    put("replace_input", submit.replace_input.then(|| true.into()));
+    put("flow_key", submit.flow_key.map(Value::from));
+    put("weight", submit.weight.map(Value::from));
     let metadata = submit.metadata.map(|argument| raw(&argument, "metadata")).transpose()?;
     let body = Body { input: raw(&submit.input, "input")?, metadata, rest };
     let mut request = client

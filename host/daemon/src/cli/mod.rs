@@ -39,7 +39,7 @@ pub enum Command {
         #[command(subcommand)]
         command: plugin::PluginCommand,
     },
-    /// List, pause, resume and purge queues.
+    /// List, pause, resume, purge and limit queues.
     Queue {
         /// Which host.
         #[command(flatten)]

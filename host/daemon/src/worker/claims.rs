@@ -13,7 +13,7 @@ use waymark_store::{ClaimRequest, ClaimedJob};
 
 /// Longest wait between two looks at the store; new work is announced, this is the safety net.
 const POLL: Duration = Duration::from_secs(1);
-/// Of so many claims one begins with the lowest priority, so that none starves.
+/// Of so many claims one begins with another priority than the highest, by turns, so that none starves.
 const FAIR_EVERY: u64 = 10;
 
 /// What the jobs of one claim have in common.
@@ -87,7 +87,7 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
             selectors,
             queues: None,
             limit: shared.capacity().clamp(1, shared.config.worker.batch as usize),
-            fair: calls.is_multiple_of(FAIR_EVERY),
+            fair: if calls.is_multiple_of(FAIR_EVERY) { (calls / FAIR_EVERY) as u32 } else { 0 },
         };
         let claimed = match shared.store.claim(partition, &request).await {
             Ok(claimed) => claimed,

@@ -177,7 +177,7 @@ impl Host {
             selectors: vec![TYPE.into()],
             queues: None,
             limit: 1,
-            fair: false,
+            fair: 0,
         };
         let claimed = self.store.claim(0, &request).await.unwrap();
         let job = claimed.jobs.into_iter().next().expect("a job to claim");

@@ -6,6 +6,7 @@ mod bulk;
 mod follow;
 mod harness;
 mod limits;
+mod limits_of_queues;
 mod operators;
 mod replay;
 mod submit;

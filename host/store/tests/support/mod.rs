@@ -283,7 +283,7 @@ pub(crate) fn request(worker: &str, selectors: &[&str], limit: usize) -> ClaimRe
         selectors: selectors.iter().map(ToString::to_string).collect(),
         queues: None,
         limit,
-        fair: false,
+        fair: 0,
     }
 }
 
@@ -323,6 +323,7 @@ pub(crate) fn check_ledger(connection: &mut Connection, prefix: &str, partitions
         assert!(controls.iter().all(|id| claims.contains_key(id)), "a control of a job that does not run");
 
         let (mut counts, mut depths) = (BTreeMap::<String, i64>::new(), BTreeMap::<String, i64>::new());
+        let mut lanes = BTreeMap::<String, i64>::new();
         let mut expected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut queued = Vec::new();
         for (id, body) in &bodies {
@@ -334,6 +335,9 @@ pub(crate) fn check_ledger(connection: &mut Connection, prefix: &str, partitions
             *counts.entry(format!("{}|{letter}", spec.job_type)).or_default() += 1;
             if letter == 'q' {
                 *depths.entry(spec.queue().to_owned()).or_default() += 1;
+                if spec.key.is_some() {
+                    *lanes.entry(spec.lane().into_owned()).or_default() += 1;
+                }
                 queued.push((id.clone(), spec.clone()));
             }
             let class = if matches!(letter, 'q' | 'r') { 'o' } else { letter };
@@ -348,7 +352,11 @@ pub(crate) fn check_ledger(connection: &mut Connection, prefix: &str, partitions
             }
             assert!(letter != 's' || due.contains(id), "{id} is scheduled for never");
             assert!(!due.contains(id) || matches!(letter, 's' | 'w'), "{id} is due but {letter}");
-            if let Some(key) = &spec.unique_key {
+            if let Some(key) = spec.unique_key.as_ref().filter(|_| spec.unique_for_ms.is_none()) {
+                if spec.unique_until.is_some() {
+                    assert!(uniques.get(key) != Some(id) || letter != 'r', "{id} runs with its unique key");
+                    continue;
+                }
                 let ended = matches!(letter, 'S' | 'F' | 'C');
                 assert_eq!(uniques.get(key) == Some(id), !ended, "unique key of {id}, which is {letter}");
             }
@@ -362,7 +370,28 @@ pub(crate) fn check_ledger(connection: &mut Connection, prefix: &str, partitions
             }
         }
         assert_eq!(found, expected, "indexes of partition {partition}");
-        for (name, expected) in [("counts", counts), ("depth", depths)] {
+        // What limits count is what runs and was claimed under them.
+        let held: BTreeMap<String, String> = connection.hgetall(format!("{head}held")).unwrap();
+        let mut busy = BTreeMap::<String, i64>::new();
+        for (id, value) in &held {
+            assert!(claims.contains_key(id), "{id} counts for a limit and does not run");
+            let (weight, lane) = value.trim_start_matches('*').split_once('|').unwrap();
+            let weight: i64 = weight.parse().unwrap();
+            let queue = lane.split('/').next().unwrap();
+            *busy.entry(queue.to_owned()).or_default() += weight;
+            if lane != queue {
+                *busy.entry(lane.to_owned()).or_default() += weight;
+            }
+        }
+        let blocked: BTreeMap<String, String> = connection.hgetall(format!("{head}blocked")).unwrap();
+        let keys: Vec<String> = connection.keys(format!("{head}blocked:*")).unwrap();
+        let mut behind = BTreeMap::new();
+        for key in keys {
+            let members: Vec<String> = connection.zrange(&key, 0, -1).unwrap();
+            behind.extend(members.into_iter().map(|line| (line, key[head.len() + 8..].to_owned())));
+        }
+        assert_eq!(behind, blocked, "lines behind limits");
+        for (name, expected) in [("counts", counts), ("depth", depths), ("lanes", lanes), ("busy", busy)] {
             let mut kept: BTreeMap<String, i64> = connection.hgetall(format!("{head}{name}")).unwrap();
             kept.retain(|_, number| *number != 0);
             assert_eq!(kept, expected, "{name} of partition {partition}");
@@ -372,13 +401,15 @@ pub(crate) fn check_ledger(connection: &mut Connection, prefix: &str, partitions
         let keys: Vec<String> = connection.keys(format!("{head}line:*")).unwrap();
         for key in keys {
             let name = &key[head.len() + 5..];
-            let (queue, rest) = name.split_once('|').unwrap();
+            let (lane, rest) = name.split_once('|').unwrap();
             let (selector, priority) = rest.rsplit_once('|').unwrap();
-            let registered: bool = connection.sismember(format!("{head}lines:{queue}"), rest).unwrap();
+            let queue = lane.split('/').next().unwrap();
+            let registered: bool = connection.sismember(format!("{head}lines:{queue}"), name).unwrap();
             assert!(registered, "line {name} is not registered");
             let score: Option<f64> =
-                connection.zscore(format!("{head}ready:{selector}"), format!("{priority}|{queue}")).unwrap();
-            assert_eq!(score.is_some(), !paused.contains(queue), "line {name} is served");
+                connection.zscore(format!("{head}ready:{selector}"), format!("{priority}|{lane}")).unwrap();
+            let is_served = !paused.contains(queue) && !blocked.contains_key(name);
+            assert_eq!(score.is_some(), is_served, "line {name} is served");
             let ids: Vec<String> = connection.lrange(&key, 0, -1).unwrap();
             in_lines.extend(ids);
         }
