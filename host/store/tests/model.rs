@@ -420,7 +420,7 @@ impl Model {
             }
             job.record = record;
             job.outputs.extend(ask.outputs.iter().cloned());
-if let Some(name) = &ask.took {
+            if let Some(name) = &ask.took {
                 job.signals.remove(name);
             }
             job.due = delay_ms.filter(|_| !pauses).map(days);
