@@ -15,7 +15,7 @@ use axum::{body::Body, extract::State as Shared, http::HeaderMap, response::Resp
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
-use waymark_job::Spec;
+use waymark_job::{Spec, flow, record::UniqueUntil};
 
 /// Fields of a submission that are to be different; `null` takes one away.
 #[derive(Deserialize)]
@@ -42,6 +42,10 @@ fn submitted(spec: &Spec) -> serde_json::Result<BTreeMap<Cow<'static, str>, Box<
         ("tags", to_raw_value(&spec.tags)?),
         ("correlation_id", to_raw_value(&spec.correlation_id)?),
         ("unique_key", to_raw_value(&spec.unique_key)?),
+        ("unique_until", to_raw_value(&spec.unique_until.map(|UniqueUntil::Started| "started"))?),
+        ("unique_for_ms", to_raw_value(&spec.unique_for_ms)?),
+        ("flow_key", to_raw_value(&spec.key.as_deref().map(flow::decode_key))?),
+        ("weight", to_raw_value(&spec.weight)?),
     ];
     Ok(fields.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect())
 }
@@ -86,6 +90,10 @@ pub(super) async fn replay(
         return Err(Problem::new(Code::WrongState, detail).met(view.state));
     }
     let mut fields = submitted(&view.spec).map_err(Problem::internal)?;
+    if changes.0.get("unique_key").is_some_and(|key| key.get() == "null") {
+        // How long it held goes with it.
+        fields.retain(|name, _| !name.starts_with("unique_"));
+    }
     fields
         .extend(changes.0.into_iter().map(|(name, value)| (Cow::Owned(name.into_owned()), value.to_owned())));
     let text = serde_json::to_vec(&fields).map_err(Problem::internal)?;
