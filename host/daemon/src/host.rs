@@ -29,6 +29,8 @@ use waymark_store::{Message, Retention, Store};
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How often ended jobs are looked through for expired ones.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How often controls of parents are passed on to their children.
+const SPREAD: Duration = Duration::from_secs(1);
 /// Jobs looked at in one sweep.
 const SWEEP_BUDGET: usize = 5_000;
 /// A worker that ended by itself is started again after so long.
@@ -150,6 +152,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         ready_sender,
     ));
     background.spawn(sweep(config.clone(), store.clone()));
+    background.spawn(spread(store.clone()));
     {
         let (store, id) = (store.clone(), id.clone());
         background.spawn(async move {
@@ -398,6 +401,20 @@ async fn heartbeat(
         });
         if let Err(error) = store.put_host(&id, &record.to_string(), 3 * HEARTBEAT.as_millis() as u64).await {
             tracing::warn!(%error, "the host's heartbeat was not written");
+        }
+    }
+}
+
+/// Passes on what was asked of parents to their children.
+async fn spread(store: Store) {
+    let mut ticks = tokio::time::interval(SPREAD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for partition in 0..store.partitions() {
+            if let Err(error) = store.spread(partition).await {
+                tracing::warn!(%error, "controls of parents did not reach all their children yet");
+            }
         }
     }
 }
