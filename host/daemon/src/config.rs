@@ -3,6 +3,7 @@
 //! The file is TOML. In the environment a nested key is written with two underscores:
 //! `WAYMARK_WORKER__SLOTS=64` sets `worker.slots`.
 
+use crate::api::schedules::Definition;
 use crate::api::submission::{QUEUE_RULE, is_queue};
 use figment::{
     Figment,
@@ -38,6 +39,9 @@ pub struct Config {
     pub queues: BTreeMap<String, Limits>,
     /// Settings per job type; each overrides `defaults` as a whole table of its own keys.
     pub plugins: BTreeMap<String, TypeOverride>,
+    /// Schedules, by name, in the shape of `PUT /api/v1/schedules/{name}`. Every host that starts writes its own; one
+    /// that is no longer in any file stays until it is deleted.
+    pub schedules: BTreeMap<String, serde_json::Value>,
 }
 
 impl Default for Config {
@@ -52,6 +56,7 @@ impl Default for Config {
             defaults: TypePolicy::default(),
             queues: BTreeMap::new(),
             plugins: BTreeMap::new(),
+            schedules: BTreeMap::new(),
         }
     }
 }
@@ -426,6 +431,7 @@ impl Config {
                 anyhow::bail!("{table}.retry.{}: {what}", at.replace('/', "."));
             }
         }
+        self.schedules()?;
         for (name, policy) in &self.plugins {
             for grant in policy.grants.iter().flat_map(|grants| &grants.files) {
                 anyhow::ensure!(
@@ -436,6 +442,22 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// The schedules. Whether their job types are known and take the inputs shows when they fire.
+    ///
+    /// # Errors
+    /// One is wrong; the message names it and the field.
+    pub fn schedules(&self) -> anyhow::Result<Vec<Definition>> {
+        let read = |(name, value): (&String, &serde_json::Value)| {
+            let mut definition =
+                Definition::read(name, value.to_string().as_bytes(), self.api.input_bytes_max).map_err(
+                    |problem| anyhow::anyhow!("schedules.{name}: {}", problem.document(None).detail),
+                )?;
+            definition.schedule.from_file = true;
+            Ok(definition)
+        };
+        self.schedules.iter().map(read).collect()
     }
 
     /// The policy of a job type.
@@ -533,6 +555,20 @@ mod tests {
         let error = load("[queues.mail.per_key]\nconcurrency = 2000000\n").unwrap_err().to_string();
         assert!(error.contains("queues.mail.per_key.concurrency"), "{error}");
         assert!(load("[queues.mail]\nconcurency = 2\n").unwrap_err().to_string().contains("concurency"));
+    }
+
+    #[test]
+    fn a_schedule_of_the_file_has_the_shape_of_the_api() {
+        let text = "[schedules.nightly]\ncron = \"0 2 * * *\"\ntimezone = \"Europe/Berlin\"\n\
+                    job = { type = \"noop\", input = { n = 1 } }\n";
+        let read = load(text).unwrap().schedules().unwrap().remove(0);
+        assert!(read.schedule.from_file && read.schedule.name == "nightly");
+        let error = load(&text.replace("Berlin", "Atlantis")).unwrap_err().to_string();
+        assert!(error.starts_with("schedules.nightly: /timezone"), "{error}");
+        let error = load(&text.replace("input", "inptu")).unwrap_err().to_string();
+        assert!(error.starts_with("schedules.nightly: /job/inptu"), "{error}");
+        let error = load(&text.replace("nightly", "\"waymark.x\"")).unwrap_err().to_string();
+        assert!(error.contains("host's own"), "{error}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::{
     directory,
     embedded::Embedded,
     metrics::Metrics,
+    scheduler::{self, Maintenance},
     worker::protocol::{self, Assignment, Order, Report},
 };
 use anyhow::Context as _;
@@ -20,19 +21,15 @@ use time::OffsetDateTime;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, Command},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
-use waymark_store::{Message, Retention, Store};
+use waymark_store::{Message, Store};
 
 /// How often a host says that it is there; others forget it after three times as long.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How often ended jobs are looked through for expired ones.
-const SWEEP: Duration = Duration::from_secs(10);
 /// How often controls of parents are passed on to their children.
 const SPREAD: Duration = Duration::from_secs(1);
-/// Jobs looked at in one sweep.
-const SWEEP_BUDGET: usize = 5_000;
 /// A worker that ended by itself is started again after so long.
 const RESTART_WAIT: Duration = Duration::from_millis(500);
 /// A worker that has not been answered a claim for longer makes its host unready.
@@ -91,6 +88,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (ready_sender, ready) = watch::channel(Readiness { ready: false, reason: "starting".into() });
     let (drain, mut drains) = mpsc::channel(1);
     let started = OffsetDateTime::now_utc();
+    let maintenance = Arc::new(Maintenance::new(store.clone(), &config));
     let context = api::Context {
         store: store.clone(),
         directory: plugins.clone(),
@@ -103,6 +101,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         ready,
         drain: drain.clone(),
+        maintenance: maintenance.clone(),
     };
     let listener = tokio::net::TcpListener::bind(config.api.listen)
         .await
@@ -151,18 +150,21 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         workers.clone(),
         ready_sender,
     ));
-    background.spawn(sweep(config.clone(), store.clone()));
+    let schedules_changed = Arc::new(Notify::new());
+    let scheduler =
+        scheduler::Service::new(id.clone(), store.clone(), &config, schedules_changed.clone(), maintenance)?;
+    background.spawn(scheduler.run());
     background.spawn(spread(store.clone()));
     {
         let (store, id) = (store.clone(), id.clone());
         background.spawn(async move {
             let mut messages = store.subscribe_work();
             loop {
-                if let Message::Drain { host } = messages.next().await
-                    && host == id
-                {
+                match messages.next().await {
                     // A second request finds the first under way.
-                    let _ = drain.try_send(());
+                    Message::Drain { host } if host == id => drop(drain.try_send(())),
+                    Message::Schedules => schedules_changed.notify_one(),
+                    _ => {}
                 }
             }
         });
@@ -178,6 +180,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let _ = stop_workers.send(true);
     while children.join_next().await.is_some() {}
     background.abort_all();
+    scheduler::Service::resign(&id, &store).await;
     let _ = stop_api.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(5), server).await;
     if let Err(error) = store.remove_host(&id).await {
@@ -415,27 +418,6 @@ async fn spread(store: Store) {
             if let Err(error) = store.spread(partition).await {
                 tracing::warn!(%error, "controls of parents did not reach all their children yet");
             }
-        }
-    }
-}
-
-async fn sweep(config: Arc<Config>, store: Store) {
-    let retention = Retention {
-        succeeded_ms: config.retention.succeeded_ms,
-        failed_ms: config.retention.failed_ms,
-        cancelled_ms: config.retention.cancelled_ms,
-    };
-    let mut ticks = tokio::time::interval(SWEEP);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
-        ticks.tick().await;
-        match store.sweep(&retention, SWEEP_BUDGET).await {
-            Ok(0) => {}
-            Ok(jobs) => tracing::info!(jobs, "expired jobs were removed"),
-            Err(error) => tracing::warn!(%error, "expired jobs could not be removed"),
-        }
-        if let Err(error) = store.sweep_error_groups(config.retention.errors_ms).await {
-            tracing::warn!(%error, "old groups of failures could not be removed");
         }
     }
 }

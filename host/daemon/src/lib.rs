@@ -8,6 +8,7 @@
 //! * [`directory`]: files in a folder become job types.
 //! * [`api`]: the HTTP control API.
 //! * [`host`]: the control process. [`embedded`]: its private Redis.
+//! * [`scheduler`]: schedules, and what is done once for all hosts.
 //! * [`worker`]: claim, run, commit.
 //! * [`metrics`], [`telemetry`]: what operators see.
 //! * [`cli`], [`bench`]: the client side of the binary.
@@ -20,5 +21,6 @@ pub mod directory;
 pub mod embedded;
 pub mod host;
 pub mod metrics;
+pub mod scheduler;
 pub mod telemetry;
 pub mod worker;

@@ -89,6 +89,15 @@ impl JobId {
         ((bits >> 14) & PART_MASK, bits & PART_MASK)
     }
 
+    /// The identifier of the job that a schedule makes for a planned time, made at `at_ms`.
+    #[must_use]
+    pub fn fired(schedule: &str, planned_ms: u64, at_ms: u64, partition: u16) -> Self {
+        let digest = Sha256::new_with_prefix(schedule).chain_update(planned_ms.to_be_bytes()).finalize();
+        let mut random = [0; 9];
+        random.copy_from_slice(&digest[..9]);
+        Self::assemble(at_ms, &random, partition)
+    }
+
     fn assemble(now_ms: u64, random: &[u8; 9], partition: u16) -> Self {
         let bits = random.iter().fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
         Self::assemble_bits(now_ms, bits, partition)

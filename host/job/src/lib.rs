@@ -10,17 +10,20 @@
 //! * [`retry`]: failures, the retry policy and its back-off.
 //! * [`fingerprint`]: what failures have in common.
 //! * [`workflow`]: graphs of jobs, and what to start next.
+//! * [`schedule`]: at which times jobs are made.
 
 pub mod fingerprint;
 pub mod flow;
 pub mod id;
 pub mod record;
 pub mod retry;
+pub mod schedule;
 pub mod state;
 pub mod workflow;
 
 pub use fingerprint::Fingerprint;
 pub use id::JobId;
-pub use record::{FailedAttempt, JobError, Progress, Record, Spec};
+pub use record::{FailedAttempt, Firing, JobError, Progress, Record, Spec};
 pub use retry::{Backoff, Failure, RetryPolicy};
+pub use schedule::Schedule;
 pub use state::{Control, State};

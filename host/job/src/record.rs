@@ -67,6 +67,20 @@ pub struct Spec {
     /// The ended job that this one was made from.
     #[serde(rename = "ro", default, skip_serializing_if = "Option::is_none")]
     pub replay_of: Option<JobId>,
+    /// The schedule that made it.
+    #[serde(rename = "sc", default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Firing>,
+}
+
+/// What a schedule made a job for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firing {
+    /// Name of the schedule.
+    #[serde(rename = "n")]
+    pub name: String,
+    /// The planned time, Unix milliseconds.
+    #[serde(rename = "at")]
+    pub planned_ms: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

@@ -434,3 +434,27 @@ local function create_one(id, spec, lane, type, priority, due, extra)
   index_add('q', type, id)
   return 'q'
 end
+
+-- What changes of a schedule: rev changes of its definition, fp what its times depend on, next planned time (ms),
+-- wait planned time that waits for the end of the job made last, paused, job made last, last time it fired (ms),
+-- fired and missed times, error.
+local function schedule_state(name)
+  local packed = redis.call('HGET', key('schedst'), name)
+  return packed and cmsgpack.unpack(packed)
+end
+
+local function put_schedule_state(name, state, due)
+  redis.call('HSET', key('schedst'), name, cmsgpack.pack(state))
+  if due and not state.paused then
+    redis.call('ZADD', key('schedn'), string.format('%.0f', due), name)
+  else
+    redis.call('ZREM', key('schedn'), name)
+  end
+end
+
+-- Notes what became of a planned time: p planned (ms), f when that was (ms), j the job, w why there is none, n how
+-- many times.
+local function schedule_history(name, entry)
+  redis.call('LPUSH', key('schedh:' .. name), cmsgpack.pack(entry))
+  redis.call('LTRIM', key('schedh:' .. name), 0, 19)
+end

@@ -135,7 +135,11 @@ impl Store {
         Ok(forgotten)
     }
 
-    async fn types_of(&self, partition: u16, job_type: Option<&str>) -> Result<Vec<String>, Error> {
+    pub(crate) async fn types_of(
+        &self,
+        partition: u16,
+        job_type: Option<&str>,
+    ) -> Result<Vec<String>, Error> {
         if let Some(name) = job_type {
             return Ok(vec![name.to_owned()]);
         }

@@ -39,6 +39,8 @@ pub enum Message {
         /// The host.
         host: String,
     },
+    /// A schedule may be due sooner than was known.
+    Schedules,
     /// The subscription stands, for the first time or again: what happened before it may have been missed.
     Reconnected,
 }
@@ -119,6 +121,8 @@ impl Subscription {
             let (worker, verb, rest) = (words.next()?, words.next()?, words.next()?);
             return if worker == "host" && verb == "drain" {
                 Some(Message::Drain { host: rest.to_owned() })
+            } else if worker == "host" && verb == "schedules" {
+                Some(Message::Schedules)
             } else {
                 let (id, token) = (JobId::parse(rest).ok()?, words.next()?.to_owned());
                 Some(Message::Control { worker: worker.to_owned(), verb: verb.to_owned(), id, token })

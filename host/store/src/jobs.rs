@@ -308,7 +308,7 @@ fn home<'a>(job: &'a NewJob, limits: &limits::Known) -> Option<Cow<'a, str>> {
 }
 
 /// A stable hash, so that every host finds the partition of a key (FNV-1a, 64 bits).
-fn hash(text: &str) -> u64 {
+pub(crate) fn hash(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

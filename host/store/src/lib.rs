@@ -10,7 +10,9 @@
 //! * `work`: claims, commits, leases.
 //! * `errors`: groups of failures.
 //! * `workflows`: graphs, ends of nodes, controls that reach children.
+//! * `maintenance`: what is mended and forgotten from time to time.
 //! * `queues`: queues, hosts, types, counts.
+//! * `schedules`: schedules, and which host leads.
 //! * `events`: what other processes publish.
 //! * `pack`: how records travel.
 
@@ -19,8 +21,10 @@ mod events;
 mod jobs;
 mod limits;
 mod link;
+mod maintenance;
 mod pack;
 mod queues;
+mod schedules;
 mod script;
 mod work;
 mod workflows;
@@ -32,6 +36,7 @@ pub use jobs::{
 };
 pub use limits::{Flow, Known};
 pub use queues::Queue;
+pub use schedules::{FireRequest, Fired, Outcome, PutAnswer, ScheduleState, StoredSchedule};
 pub use work::{
     ChildOutcome, ClaimRequest, Claimed, ClaimedJob, Commit, CommitAnswer, NewCheckpoint, Renewal, Resume,
     Then,
@@ -110,6 +115,9 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A schedule cannot be followed.
+    #[error("{0}")]
+    Schedule(waymark_job::schedule::Invalid),
     /// The operating system gave no randomness.
     #[error("no randomness: {0}")]
     Random(getrandom::Error),

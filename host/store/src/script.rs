@@ -28,6 +28,13 @@ pub(crate) struct Scripts {
     pub(crate) append_logs: Script,
     pub(crate) read_logs: Script,
     pub(crate) forget_errors: Script,
+    pub(crate) schedule_put: Script,
+    pub(crate) schedule_control: Script,
+    pub(crate) schedule_fire: Script,
+    pub(crate) schedule_ran: Script,
+    pub(crate) lead: Script,
+    pub(crate) expire_keys: Script,
+    pub(crate) reconcile: Script,
 }
 
 impl Scripts {
@@ -63,6 +70,13 @@ impl Scripts {
             append_logs: script(include_str!("../lua/append_logs.lua")),
             read_logs: script(include_str!("../lua/read_logs.lua")),
             forget_errors: script(include_str!("../lua/forget_errors.lua")),
+            schedule_put: script(include_str!("../lua/schedule_put.lua")),
+            schedule_control: script(include_str!("../lua/schedule_control.lua")),
+            schedule_fire: script(include_str!("../lua/schedule_fire.lua")),
+            schedule_ran: script(include_str!("../lua/schedule_ran.lua")),
+            lead: script(include_str!("../lua/lead.lua")),
+            expire_keys: script(include_str!("../lua/expire_keys.lua")),
+            reconcile: script(include_str!("../lua/reconcile.lua")),
         }
     }
 }
@@ -77,7 +91,11 @@ pub(crate) struct Call<'a> {
 
 impl Store {
     pub(crate) fn call<'a>(&'a self, script: &'a Script, partition: u16) -> Call<'a> {
-        let head = self.head(partition);
+        self.call_at(script, self.head(partition))
+    }
+
+    /// The same for keys that belong to no partition.
+    pub(crate) fn call_at<'a>(&'a self, script: &'a Script, head: String) -> Call<'a> {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&script.digest).arg(1).arg(&head);
         Call { store: self, script, command, head }

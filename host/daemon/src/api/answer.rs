@@ -1,5 +1,6 @@
 //! What a job looks like in answers. Values of callers and plugins are passed on as the text that they are.
 
+use super::schedules::MadeBy;
 use serde::{Deserialize, Serialize, Serializer, ser};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
@@ -257,6 +258,10 @@ pub struct Job<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
     parent: Option<JobId>,
+    /// The schedule that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    schedule: Option<MadeBy<'a>>,
     /// The jobs that this one spawned in this run.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<String>, required = false)]
@@ -370,6 +375,10 @@ impl<'a> Job<'a> {
             flow_key: spec.key.as_deref().map(flow::decode_key),
             weight: spec.weight,
             parent: spec.parent,
+            schedule: spec
+                .schedule
+                .as_ref()
+                .map(|firing| MadeBy { name: &firing.name, planned_at: Timestamp(firing.planned_ms) }),
             children: &record.children,
             awaited_signal: record.signal.as_deref().filter(|_| view.state == State::Waiting),
             plugin_version: record.version.as_deref(),

@@ -61,9 +61,12 @@ codes! {
     UnknownPlugin "unknown-plugin" NOT_FOUND "There is no such plugin on this host";
     UnknownHost "unknown-host" NOT_FOUND "There is no such host";
     UnknownErrorGroup "unknown-error-group" NOT_FOUND "There is no such group of failures";
+    UnknownSchedule "unknown-schedule" NOT_FOUND "There is no such schedule";
     NoCheckpoint "no-checkpoint" NOT_FOUND "That checkpoint is not kept";
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED "This path has other methods";
     RequestTimeout "request-timeout" REQUEST_TIMEOUT "The body did not arrive in time";
+    ScheduleHeld "schedule-held" CONFLICT "The schedule is not this call's to change";
+    ScheduleBusy "schedule-busy" CONFLICT "The schedule does not run now";
     WrongState "wrong-state" CONFLICT "The control does not fit the job's state";
     LimitReached "limit-reached" TOO_MANY_REQUESTS "The queue takes no more jobs now";
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE "The body is too large";
@@ -170,6 +173,16 @@ impl Problem {
         problem
     }
 
+    /// The same for a body that is a part of another one, at `pointer`.
+    #[must_use]
+    pub fn within(self, pointer: &str) -> Self {
+        if self.0.errors.is_empty() {
+            return self;
+        }
+        let put = |Violation { pointer: at, detail }| Violation { pointer: format!("{pointer}{at}"), detail };
+        Self::violations(self.0.code, self.0.errors.into_iter().map(put).collect())
+    }
+
     /// The state that a control met.
     #[must_use]
     pub fn met(mut self, state: State) -> Self {
@@ -253,6 +266,11 @@ impl From<waymark_store::Error> for Problem {
                 "The cursor is damaged: take `next_cursor` of the previous page \
                  as it is, with the same filters, or leave it away to begin again.",
             ),
+            Error::Schedule(invalid) => {
+                let pointer = format!("/{}", invalid.field);
+                let errors = vec![Violation { pointer, detail: invalid.detail }];
+                Self::violations(Code::InvalidField, errors)
+            }
             Error::Redis(_) => {
                 let mut problem =
                     Self::new(Code::StoreUnavailable, "Redis does not answer at the moment; try again soon.")

@@ -2,7 +2,7 @@
 
 use super::{
     Service,
-    answer::{Json, Timestamp},
+    answer::Timestamp,
     error::{Code, Problem},
     request::{Name, reply, shorten},
 };
@@ -30,6 +30,8 @@ pub(super) struct Host {
     slots: u32,
     /// Jobs claimed now.
     used: u32,
+    /// It does what is done once for all hosts: schedules and maintenance.
+    leader: bool,
     /// Its worker processes.
     workers: Vec<serde_json::Value>,
     /// Job types that it runs, each with `name`, `version` and `digest`.
@@ -48,7 +50,7 @@ pub(super) struct Hosts<'a> {
     started_at: Timestamp,
     /// By id.
     #[schema(value_type = Vec<Host>)]
-    hosts: Vec<Json<'a>>,
+    hosts: Vec<serde_json::Value>,
 }
 
 /// Lists the hosts.
@@ -59,13 +61,24 @@ pub(super) struct Hosts<'a> {
 pub(super) async fn list(Shared(service): Shared<Arc<Service>>) -> Result<Response, Problem> {
     let mut records = service.store.hosts().await?;
     records.sort();
+    let leader = service.store.leader().await?;
     let answer = Hosts {
         this: &service.host.id,
         version: &service.host.version,
         started_at: Timestamp(service.host.started_ms),
-        hosts: records.iter().map(|(_, record)| Json(record)).collect(),
+        hosts: records.iter().map(|(id, record)| shown(record, leader.as_ref() == Some(id))).collect(),
     };
     Ok(reply(StatusCode::OK, &answer))
+}
+
+/// What a host says of itself, and what only the store knows.
+fn shown(record: &str, leader: bool) -> serde_json::Value {
+    // Text that is no JSON can only come of damage in the store.
+    let mut host: serde_json::Value = serde_json::from_str(record).unwrap_or_default();
+    if let Some(fields) = host.as_object_mut() {
+        fields.insert("leader".into(), leader.into());
+    }
+    host
 }
 
 /// Answer to a request to drain.

@@ -8,7 +8,7 @@
 //! * [`request`]: reading path, query and body, with errors that name the field.
 //! * [`submission`]: what a caller asks for becomes a job; [`answer`]: what a job looks like.
 //! * [`jobs`], [`batch`], [`replay`], [`bulk`] and [`filter`], [`events`], [`output`], [`checkpoints`], [`plugins`],
-//!   [`queues`], [`limits`], [`hosts`], [`error_groups`], [`health`].
+//!   [`queues`], [`limits`], [`schedules`], [`hosts`], [`error_groups`], [`health`].
 //! * [`feed`]: one subscription to the store, shared by all who wait for a job.
 //! * [`openapi`]: the document, generated from the above.
 //! * [`error`]: problem documents and their codes.
@@ -36,10 +36,11 @@ pub mod plugins;
 pub mod queues;
 pub mod replay;
 pub mod request;
+pub mod schedules;
 pub mod server;
 pub mod submission;
 
-use crate::{config, directory, host::Readiness, metrics::Metrics};
+use crate::{config, directory, host::Readiness, metrics::Metrics, scheduler::Maintenance};
 use axum::Router;
 use std::sync::Arc;
 use tokio::{
@@ -78,6 +79,8 @@ pub struct Context {
     pub ready: watch::Receiver<Readiness>,
     /// Asks this host to drain.
     pub drain: mpsc::Sender<()>,
+    /// What built-in schedules do.
+    pub maintenance: Arc<Maintenance>,
 }
 
 /// What every handler can reach.
@@ -89,6 +92,7 @@ pub struct Service {
     metrics: Arc<Metrics>,
     ready: watch::Receiver<Readiness>,
     drain: mpsc::Sender<()>,
+    maintenance: Arc<Maintenance>,
     guard: auth::Guard,
     counters: guard::Counters,
     request_ids: guard::RequestIds,
@@ -118,6 +122,7 @@ impl Service {
             metrics: context.metrics,
             ready: context.ready,
             drain: context.drain,
+            maintenance: context.maintenance,
         }))
     }
 

@@ -3,7 +3,7 @@
 
 use super::{
     Service, batch, bulk, checkpoints, error, error_groups, events, health, hosts, jobs, limits, output,
-    plugins, queues, replay,
+    plugins, queues, replay, schedules,
 };
 use axum::{
     http::header,
@@ -31,6 +31,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
         (name = "plugins", description = "Job types."),
         (name = "queues", description = "Lines of jobs, and how many there are."),
         (name = "errors", description = "Failures, folded by what they have in common."),
+        (name = "schedules", description = "Jobs that are made at planned times."),
         (name = "hosts", description = "Who runs the jobs."),
         (name = "health", description = "For load balancers and monitoring."),
     ),
@@ -82,6 +83,12 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(error_groups::list))
         .routes(routes!(error_groups::show, error_groups::forget))
         .routes(routes!(limits::show, limits::put, limits::delete))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::preview))
+        .routes(routes!(schedules::show, schedules::put, schedules::delete))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::run))
         .routes(routes!(hosts::list))
         .routes(routes!(hosts::drain))
         .routes(routes!(health::alive))

@@ -176,8 +176,18 @@ impl Submission<'_> {
     /// # Errors
     /// `invalid-field`, `input-too-large`, `unknown-job-type`, `invalid-input`, or the store does not answer.
     pub async fn accept(self, service: &Service) -> Result<NewJob, Problem> {
+        let (job_type, input) = (self.job_type.clone(), self.input);
+        let job = self.plain(service.settings.input_bytes_max)?;
+        service.check_input(&job_type, input).await?;
+        Ok(job)
+    }
+
+    /// The same without asking whether the job type is known and takes the input.
+    ///
+    /// # Errors
+    /// `invalid-field` or `input-too-large`.
+    pub fn plain(self, bytes_max: usize) -> Result<NewJob, Problem> {
         let not_before_ms = self.check()?;
-        let bytes_max = service.settings.input_bytes_max;
         if self.input.get().len() > bytes_max {
             return Err(Problem::new(
                 Code::InputTooLarge,
@@ -188,7 +198,6 @@ impl Submission<'_> {
                 ),
             ));
         }
-        service.check_input(&self.job_type, self.input).await?;
         let queue = self.queue.filter(|queue| *queue != self.job_type).unwrap_or_default();
         Ok(NewJob {
             id: None,
@@ -214,6 +223,7 @@ impl Submission<'_> {
                 hard_limit_ms: self.hard_limit_ms,
                 parent: None,
                 replay_of: None,
+                schedule: None,
             },
             not_before_ms,
             delay_ms: self.delay_ms,
@@ -352,7 +362,7 @@ pub fn is_label(text: &str) -> bool {
 
 impl Service {
     /// Is the type known to this host, or to any other, and does the input fit the schema where this host has it?
-    async fn check_input(&self, job_type: &str, input: &RawValue) -> Result<(), Problem> {
+    pub(super) async fn check_input(&self, job_type: &str, input: &RawValue) -> Result<(), Problem> {
         let value: serde_json::Value = serde_json::from_str(input.get()).map_err(|error| {
             let detail = format!("cannot be read: {error}");
             Problem::violations(Code::InvalidInput, vec![Violation { pointer: "/input".into(), detail }])

@@ -47,6 +47,7 @@ pub async fn run(command: HostCommand) -> anyhow::Result<()> {
                 vec![
                     cell(host, "id"),
                     cell(host, "address"),
+                    if host["leader"] == true { "leads".to_owned() } else { "-".to_owned() },
                     ready.into(),
                     slots,
                     types,
@@ -55,7 +56,7 @@ pub async fn run(command: HostCommand) -> anyhow::Result<()> {
                 ]
             };
             table::print(
-                &["HOST", "ADDRESS", "STATE", "SLOTS", "TYPES", "VERSION", "STARTED"],
+                &["HOST", "ADDRESS", "LEADS", "STATE", "SLOTS", "TYPES", "VERSION", "STARTED"],
                 &hosts.iter().map(row).collect::<Vec<_>>(),
             );
         }

@@ -10,6 +10,7 @@ pub mod host;
 pub mod job;
 pub mod plugin;
 pub mod queue;
+pub mod schedule;
 pub mod table;
 pub mod watch;
 
@@ -57,6 +58,15 @@ pub enum Command {
         #[command(subcommand)]
         command: errors::ErrorsCommand,
     },
+    /// Jobs at planned times.
+    Schedule {
+        /// Which host.
+        #[command(flatten)]
+        remote: Remote,
+        /// What to do.
+        #[command(subcommand)]
+        command: schedule::ScheduleCommand,
+    },
     /// `waymark host list|drain`: the daemon's own command carries it.
     #[command(skip)]
     Host(HostCommand),
@@ -80,6 +90,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Plugin { remote, command } => plugin::run(&remote, command).await,
         Command::Queue { remote, command } => queue::run(&Client::new(&remote)?, command).await,
         Command::Errors { remote, command } => errors::run(&Client::new(&remote)?, command).await,
+        Command::Schedule { remote, command } => schedule::run(&Client::new(&remote)?, command).await,
         Command::Host(command) => host::run(command).await,
     }
 }

@@ -114,7 +114,7 @@ pub(super) async fn listen(shared: Arc<Shared>) {
                     _ => tracing::warn!(verb, "unknown control"),
                 }
             }
-            Message::Event { .. } | Message::Drain { .. } => {}
+            Message::Event { .. } | Message::Drain { .. } | Message::Schedules => {}
         }
     }
 }

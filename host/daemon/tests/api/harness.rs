@@ -20,6 +20,7 @@ use waymark::{
     directory,
     host::Readiness,
     metrics::Metrics,
+    scheduler::Maintenance,
 };
 use waymark_job::{JobId, Record};
 use waymark_store::{ClaimRequest, ClaimedJob, Commit, Options, Store, Then};
@@ -127,6 +128,7 @@ impl Host {
             metrics,
             ready: readiness,
             drain,
+            maintenance: Arc::new(Maintenance::new(store.clone(), &config)),
         };
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

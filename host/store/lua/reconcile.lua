@@ -1,0 +1,66 @@
+#!lua
+-- Compares indexes and counts with the jobs, and mends them; a portion per call.
+--
+-- KEYS[1]  head of the partition's keys
+-- ARGV     'jobs', '' and a cursor: jobs that stand in no index, or in a wrong one;
+--          'index', name of an index and a cursor: entries of jobs that do not exist;
+--          'counts', job type and '0': its counts. Cursors begin with '0'
+--
+-- Answers  the next cursor, '0' at the end; how much was mended
+local verb, name, cursor = ARGV[1], ARGV[2], ARGV[3]
+local mended = 0
+
+if verb == 'jobs' then
+  local page = redis.call('HSCAN', key('jobs'), cursor, 'COUNT', 20)
+  for at = 1, #page[2], 2 do
+    local id = page[2][at]
+    local spec = spec_of(id)
+    local letter, record = state_of(id)
+    local names = { 'x:' .. class(letter) .. ':' .. spec.t }
+    if spec.q ~= spec.t then names[#names + 1] = 'xq:' .. spec.q end
+    if spec.c then names[#names + 1] = 'corr:' .. spec.c end
+    for _, tag in ipairs(spec.g or {}) do names[#names + 1] = 'tag:' .. tag end
+    for _, index in ipairs(names) do mended = mended + redis.call('ZADD', key(index), 0, id) end
+    for other in string.gmatch('oswpSFC', '.') do
+      if other ~= class(letter) then mended = mended + redis.call('ZREM', key('x:' .. other .. ':' .. spec.t), id) end
+    end
+    if letter == 's' and not redis.call('ZSCORE', key('due'), id) then
+      due_at(id, record.not_before_ms or NOW)
+      mended = mended + 1
+    end
+    redis.call('SADD', key('types'), spec.t)
+  end
+  flush()
+  return { page[1], mended }
+end
+
+if verb == 'index' then
+  local page = redis.call('ZSCAN', key(name), cursor, 'COUNT', 100)
+  for at = 1, #page[2], 2 do
+    if redis.call('HEXISTS', key('jobs'), page[2][at]) == 0 then
+      mended = mended + redis.call('ZREM', key(name), page[2][at])
+    end
+  end
+  return { page[1], mended }
+end
+
+-- What an index holds is known at once. Queued and running jobs share one: the claims are looked at where they are few.
+local function correct(letter, number)
+  local field = name .. '|' .. letter
+  if tonumber(redis.call('HGET', key('counts'), field) or 0) ~= number then
+    redis.call('HSET', key('counts'), field, number)
+    mended = mended + 1
+  end
+end
+for letter in string.gmatch('swpSFC', '.') do correct(letter, redis.call('ZCARD', key('x:' .. letter .. ':' .. name))) end
+local running = tonumber(redis.call('HGET', key('counts'), name .. '|r') or 0)
+if redis.call('HLEN', key('claims')) <= 200 then
+  running = 0
+  for _, id in ipairs(redis.call('HKEYS', key('claims'))) do
+    local spec = spec_of(id)
+    if spec and spec.t == name then running = running + 1 end
+  end
+  correct('r', running)
+end
+correct('q', math.max(0, redis.call('ZCARD', key('x:o:' .. name)) - running))
+return { '0', mended }

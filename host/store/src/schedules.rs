@@ -1,0 +1,472 @@
+//! Schedules: kept in the partition that follows from their name, together with the jobs they make.
+//!
+//! Who fires reads the schedules that are due, computes what is to be done ([`StoredSchedule::firing`]), and asks the
+//! store to do it ([`Store::fire`]). The store does so only where nothing has changed since, so that any number of
+//! hosts may ask at once.
+
+use crate::{Error, NewJob, Store, jobs};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use waymark_job::{
+    Firing, JobId, Schedule,
+    schedule::{Due, Invalid, TAG, Work},
+};
+
+/// Schedules looked at in one call.
+const LOOK_MAX: usize = 100;
+/// Jobs made in one call.
+const JOBS_MAX: usize = 200;
+/// How often somebody else may change a schedule while it is asked to run now.
+const TRIES_MAX: u32 = 20;
+
+/// What changes of a schedule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ScheduleState {
+    /// Counts changes of its definition.
+    pub rev: u64,
+    /// The next planned time, Unix milliseconds; `None`: it has ended.
+    #[serde(rename = "next")]
+    pub next_ms: Option<u64>,
+    /// A planned time that waits for the end of the job made last.
+    #[serde(rename = "wait")]
+    pub waiting_ms: Option<u64>,
+    /// It does not fire.
+    pub paused: bool,
+    /// The job made last.
+    pub job: Option<JobId>,
+    /// When it fired last, Unix milliseconds.
+    #[serde(rename = "last")]
+    pub last_ms: Option<u64>,
+    /// Times it fired.
+    pub fired: u64,
+    /// Times it missed.
+    pub missed: u64,
+    /// Why it cannot go on, or what went wrong last.
+    pub error: Option<String>,
+    /// How long the last run took, milliseconds; only of schedules that make no jobs.
+    #[serde(rename = "took")]
+    pub took_ms: Option<u64>,
+    /// What the last run did; only of schedules that make no jobs.
+    pub did: Option<String>,
+}
+
+/// What became of a planned time.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Fired {
+    /// The planned time, Unix milliseconds; the first of them where there are several.
+    #[serde(rename = "p")]
+    pub planned_ms: u64,
+    /// When this was noted, Unix milliseconds.
+    #[serde(rename = "f")]
+    pub at_ms: u64,
+    /// The job that was made.
+    #[serde(rename = "j", default)]
+    pub job: Option<JobId>,
+    /// Why none was made: `overlap`, `waiting` or `missed`; what was done, of schedules that make no jobs.
+    #[serde(rename = "w", default)]
+    pub note: Option<String>,
+    /// How many times, where it stands for several.
+    #[serde(rename = "n", default)]
+    pub times: Option<u64>,
+}
+
+/// A schedule as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredSchedule {
+    /// As somebody wrote it down.
+    pub schedule: Schedule,
+    /// What changes.
+    pub state: ScheduleState,
+}
+
+/// What became of a schedule to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutAnswer {
+    /// It is new.
+    Created,
+    /// It replaced another.
+    Replaced,
+    /// It was there, just so.
+    Same,
+    /// The configuration file of a host holds it.
+    FromFile,
+}
+
+/// What became of one planned time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A job was made.
+    Job(JobId),
+    /// The caller does it, and says so with [`Store::schedule_ran`].
+    Action,
+    /// The job made last has not ended: left out.
+    Overlap,
+    /// It waits for the end of the job made last.
+    Waits,
+    /// The schedule has made all the jobs it may.
+    Ended,
+}
+
+/// A schedule to be fired, and how it stood when its times were looked at.
+#[derive(Clone, Debug)]
+pub struct FireRequest {
+    stored: StoredSchedule,
+    due: Due,
+    error: Option<String>,
+    asked: bool,
+}
+
+impl FireRequest {
+    /// The schedule.
+    #[must_use]
+    pub fn schedule(&self) -> &Schedule {
+        &self.stored.schedule
+    }
+
+    /// The planned times, in the order of the outcomes.
+    #[must_use]
+    pub fn times(&self) -> &[u64] {
+        &self.due.times
+    }
+}
+
+impl StoredSchedule {
+    /// What is to be done at `now_ms`, the store's time.
+    #[must_use]
+    pub fn firing(self, now_ms: u64) -> FireRequest {
+        let computed = match self.state.next_ms {
+            Some(next_ms) => self.schedule.calendar().and_then(|calendar| calendar.due(next_ms, now_ms)),
+            None => Ok(Due::default()),
+        };
+        // What cannot be computed stops: the error says why, and a new definition starts it again.
+        let (mut due, error) = match computed {
+            Ok(due) => (due, None),
+            Err(error) => (Due::default(), Some(error.to_string())),
+        };
+        if let Some(waiting_ms) = self.state.waiting_ms {
+            due.times.insert(0, waiting_ms);
+        }
+        FireRequest { stored: self, due, error, asked: false }
+    }
+
+    /// One more time now, beside the planned ones.
+    #[must_use]
+    pub fn firing_now(self, now_ms: u64) -> FireRequest {
+        let due = Due { times: vec![now_ms], missed: 0, next_ms: self.state.next_ms };
+        let error = self.state.error.clone();
+        FireRequest { stored: self, due, error, asked: true }
+    }
+}
+
+impl Store {
+    /// The partition of a schedule.
+    fn schedule_partition(&self, name: &str) -> u16 {
+        (jobs::hash(name) % u64::from(self.partitions())) as u16
+    }
+
+    /// Keeps a schedule. `paused`: `None` leaves the switch as it is.
+    ///
+    /// # Errors
+    /// [`Error::Schedule`] if it has no times or a field is wrong, or the server does not answer.
+    pub async fn put_schedule(&self, schedule: &Schedule, paused: Option<bool>) -> Result<PutAnswer, Error> {
+        let next_ms = schedule.calendar()?.first(self.now_ms().await?)?;
+        let packed =
+            rmp_serde::to_vec_named(schedule).map_err(|error| Error::corrupt("a schedule", error))?;
+        let partition = self.schedule_partition(&schedule.name);
+        let mut call = self.call(&self.inner.scripts.schedule_put, partition);
+        call.arg(&schedule.name).arg(packed).arg(schedule.fingerprint());
+        call.arg(text(next_ms)).arg(text(next_ms.map(|next_ms| schedule.due_ms(next_ms))));
+        call.arg(paused.map_or("", |paused| if paused { "1" } else { "0" }));
+        call.arg(if schedule.from_file { "1" } else { "0" });
+        let answer: String = call.run().await?;
+        let answer = match answer.as_str() {
+            "C" => PutAnswer::Created,
+            "R" => PutAnswer::Replaced,
+            "S" => PutAnswer::Same,
+            "F" => PutAnswer::FromFile,
+            _ => return Err(Error::corrupt("a schedule's answer", answer)),
+        };
+        if matches!(answer, PutAnswer::Created | PutAnswer::Replaced) {
+            self.publish_schedules().await?;
+        }
+        Ok(answer)
+    }
+
+    async fn control_schedule(&self, name: &str, verb: &str, next: [String; 2]) -> Result<bool, Error> {
+        let mut call = self.call(&self.inner.scripts.schedule_control, self.schedule_partition(name));
+        let answer: String = call.arg(name).arg(verb).arg(&next[..]).run().await?;
+        Ok(answer == "D")
+    }
+
+    /// Forgets a schedule; `false` where there is none.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn delete_schedule(&self, name: &str) -> Result<bool, Error> {
+        self.control_schedule(name, "delete", Default::default()).await
+    }
+
+    /// Pauses a schedule; `false` where there is none.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn pause_schedule(&self, name: &str) -> Result<bool, Error> {
+        self.control_schedule(name, "pause", Default::default()).await
+    }
+
+    /// Lets a schedule fire again, from its next time on; `false` where there is none.
+    ///
+    /// # Errors
+    /// Its times cannot be computed, or the server does not answer.
+    pub async fn resume_schedule(&self, name: &str) -> Result<bool, Error> {
+        let Some(stored) = self.schedule(name).await? else { return Ok(false) };
+        if !stored.state.paused {
+            return Ok(true);
+        }
+        let next_ms = stored.schedule.calendar()?.next_after(self.now_ms().await?)?;
+        let due_ms = next_ms.map(|next_ms| stored.schedule.due_ms(next_ms));
+        let resumed = self.control_schedule(name, "resume", [text(next_ms), text(due_ms)]).await?;
+        self.publish_schedules().await?;
+        Ok(resumed)
+    }
+
+    /// One schedule.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn schedule(&self, name: &str) -> Result<Option<StoredSchedule>, Error> {
+        Ok(self.read_schedules(self.schedule_partition(name), &[name.to_owned()]).await?.pop())
+    }
+
+    /// The last 20 things that became of its times, newest first.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn schedule_history(&self, name: &str) -> Result<Vec<Fired>, Error> {
+        let mut command = redis::cmd("LRANGE");
+        command.arg(format!("{}schedh:{name}", self.head(self.schedule_partition(name)))).arg(0).arg(-1);
+        let entries: Vec<Vec<u8>> = self.inner.link.any(&command).await?;
+        let read = |entry: &Vec<u8>| rmp_serde::from_slice(entry);
+        entries.iter().map(read).collect::<Result<_, _>>().map_err(|error| unreadable(name, error))
+    }
+
+    /// Schedules by name, those after `after`.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn schedules(&self, after: Option<&str>, limit: usize) -> Result<Vec<StoredSchedule>, Error> {
+        let from = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
+        let mut found = BTreeMap::new();
+        for partition in 0..self.partitions() {
+            let mut command = redis::cmd("ZRANGEBYLEX");
+            command.arg(format!("{}schedx", self.head(partition)));
+            command.arg(&from).arg("+").arg("LIMIT").arg(0).arg(limit);
+            let names: Vec<String> = self.inner.link.any(&command).await?;
+            let read = self.read_schedules(partition, &names).await?;
+            found.extend(read.into_iter().map(|stored| (stored.schedule.name.clone(), stored)));
+        }
+        Ok(found.into_values().take(limit).collect())
+    }
+
+    async fn read_schedules(&self, partition: u16, names: &[String]) -> Result<Vec<StoredSchedule>, Error> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let head = self.head(partition);
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        for table in ["sched", "schedst"] {
+            pipeline.cmd("HMGET").arg(format!("{head}{table}")).arg(names);
+        }
+        type Column = Vec<Option<Vec<u8>>>;
+        let (definitions, states): (Column, Column) = self.inner.link.pipeline(&pipeline).await?;
+        let mut found = Vec::with_capacity(names.len());
+        for ((name, definition), state) in names.iter().zip(definitions).zip(states) {
+            let (Some(definition), Some(state)) = (definition, state) else { continue };
+            let schedule = rmp_serde::from_slice(&definition).map_err(|error| unreadable(name, error))?;
+            let state = rmp_serde::from_slice(&state).map_err(|error| unreadable(name, error))?;
+            found.push(StoredSchedule { schedule, state });
+        }
+        Ok(found)
+    }
+
+    /// When the first schedule of a partition is due, Unix milliseconds.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn next_schedule_ms(&self, partition: u16) -> Result<Option<u64>, Error> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(format!("{}schedn", self.head(partition))).arg(0).arg(0).arg("WITHSCORES");
+        let first: Vec<(String, f64)> = self.inner.link.any(&command).await?;
+        Ok(first.first().map(|(_, due)| *due as u64))
+    }
+
+    /// Schedules of a partition that are due at `now_ms`, at most 100, the longest due first.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn due_schedules(&self, partition: u16, now_ms: u64) -> Result<Vec<StoredSchedule>, Error> {
+        let mut command = redis::cmd("ZRANGEBYSCORE");
+        command.arg(format!("{}schedn", self.head(partition))).arg("-inf").arg(now_ms);
+        command.arg("LIMIT").arg(0).arg(LOOK_MAX);
+        let names: Vec<String> = self.inner.link.any(&command).await?;
+        self.read_schedules(partition, &names).await
+    }
+
+    /// Fires schedules of one partition. One answer for each: the outcomes of its times, or `None` where it stands
+    /// otherwise by now and nothing was done. Safe to repeat.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn fire(
+        &self,
+        partition: u16,
+        requests: &[FireRequest],
+        now_ms: u64,
+    ) -> Result<Vec<Option<Vec<Outcome>>>, Error> {
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut rest = requests;
+        while !rest.is_empty() {
+            let mut times = 0;
+            let fits = rest.iter().take_while(|request| {
+                times += request.due.times.len();
+                times <= JOBS_MAX
+            });
+            let (piece, behind) = rest.split_at(fits.count().max(1));
+            rest = behind;
+            let mut call = self.call(&self.inner.scripts.schedule_fire, partition);
+            call.arg(self.control_channel());
+            let mut ids = Vec::new();
+            for FireRequest { stored: StoredSchedule { schedule, state }, due, error, asked } in piece {
+                call.arg(&schedule.name).arg(state.rev).arg(text(state.next_ms)).arg(text(state.waiting_ms));
+                let next = due.next_ms.map(|next_ms| schedule.due_ms(next_ms));
+                call.arg(text(due.next_ms)).arg(text(next)).arg(due.missed);
+                call.arg(error.as_deref().unwrap_or("")).arg(schedule.overlap.name());
+                call.arg(text(schedule.max_runs)).arg(due.times.len());
+                let mut made = Vec::with_capacity(due.times.len());
+                for planned_ms in &due.times {
+                    call.arg(*planned_ms).arg(if *asked { "M" } else { "" });
+                    let id = JobId::fired(&schedule.name, *planned_ms, now_ms, partition);
+                    match &schedule.work {
+                        Work::Job(spec) => {
+                            let mut spec = (**spec).clone();
+                            spec.tags.push(format!("{TAG}{}", schedule.name));
+                            spec.schedule =
+                                Some(Firing { name: schedule.name.clone(), planned_ms: *planned_ms });
+                            let mut job = [NewJob { id: Some(id), spec, ..NewJob::default() }];
+                            self.settle(&mut job).await?;
+                            for job in &job {
+                                jobs::new_job(&mut call, job)?;
+                            }
+                        }
+                        Work::Action(_) => {
+                            call.arg(&[""; 6][..]);
+                        }
+                    }
+                    made.push(id);
+                }
+                ids.push(made);
+            }
+            let letters: Vec<String> = call.run().await?;
+            for (letters, ids) in letters.iter().zip(ids) {
+                answers.push(outcomes(letters, &ids)?);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Fires a schedule now, whether it is paused or not, and leaves its planned times as they are. `None` where there
+    /// is no such schedule.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn run_schedule(&self, name: &str) -> Result<Option<(Outcome, FireRequest)>, Error> {
+        for _ in 0..TRIES_MAX {
+            let Some(stored) = self.schedule(name).await? else { return Ok(None) };
+            let now_ms = self.now_ms().await?;
+            let request = stored.firing_now(now_ms);
+            let answers =
+                self.fire(self.schedule_partition(name), std::slice::from_ref(&request), now_ms).await?;
+            if let Some(Some(outcomes)) = answers.into_iter().next()
+                && let Some(outcome) = outcomes.into_iter().next()
+            {
+                return Ok(Some((outcome, request)));
+            }
+        }
+        Err(Error::corrupt(format!("schedule {name}"), "it changes faster than it can be fired"))
+    }
+
+    /// Notes what was done for a schedule that makes no jobs.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn schedule_ran(
+        &self,
+        name: &str,
+        planned_ms: u64,
+        took_ms: u64,
+        done: Result<&str, &str>,
+    ) -> Result<(), Error> {
+        let mut call = self.call(&self.inner.scripts.schedule_ran, self.schedule_partition(name));
+        call.arg(name).arg(planned_ms).arg(took_ms);
+        call.arg(done.unwrap_or("")).arg(done.err().unwrap_or(""));
+        let _: u64 = call.run().await?;
+        Ok(())
+    }
+
+    /// Asks to lead the hosts for the next `ttl_ms`, or goes on leading. Answers who leads.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn lead(&self, host: &str, ttl_ms: u64) -> Result<String, Error> {
+        self.call_at(&self.inner.scripts.lead, self.global("")).arg(host).arg(ttl_ms).run().await
+    }
+
+    /// The host that leads.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn leader(&self) -> Result<Option<String>, Error> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.global("leader"));
+        Ok(self.inner.link.any(&command).await?)
+    }
+
+    /// Tells the host that leads that a schedule may be due sooner than it knows.
+    async fn publish_schedules(&self) -> Result<(), Error> {
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(self.control_channel()).arg("host schedules *");
+        Ok(self.inner.link.any(&command).await?)
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Self::Schedule(invalid)
+    }
+}
+
+fn unreadable(name: &str, error: impl std::fmt::Display) -> Error {
+    Error::corrupt(format!("schedule {name}"), error)
+}
+
+/// A number, or nothing, for a script.
+fn text(number: Option<u64>) -> String {
+    number.map(|number| number.to_string()).unwrap_or_default()
+}
+
+fn outcomes(letters: &str, ids: &[JobId]) -> Result<Option<Vec<Outcome>>, Error> {
+    if letters == "L" {
+        return Ok(None);
+    }
+    let outcome = |(letter, id): (char, &JobId)| match letter {
+        'C' => Ok(Outcome::Job(*id)),
+        'A' => Ok(Outcome::Action),
+        'S' => Ok(Outcome::Overlap),
+        'W' => Ok(Outcome::Waits),
+        'X' => Ok(Outcome::Ended),
+        _ => Err(Error::corrupt("a firing's answer", letters)),
+    };
+    letters.chars().zip(ids).map(outcome).collect::<Result<_, _>>().map(Some)
+}
