@@ -91,6 +91,25 @@ impl Redis {
         self.end(Signal::KILL);
     }
 
+    /// Stops it where it is: it keeps its connections and swallows what comes.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a frozen server go on.
+    pub fn wake(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid =
+            self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended by itself.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     fn end(&mut self, signal: Signal) {
         if let Some(mut child) = self.child.take() {
             if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {

@@ -289,13 +289,9 @@ impl Bench {
 
     async fn connect(&self, url: &str) -> anyhow::Result<Arc<Store>> {
         let store = Store::connect(Options {
-            url: url.to_owned(),
             prefix: self.arguments.prefix.clone(),
             partitions: self.arguments.partitions,
-            checkpoint_keep: 5,
-            checkpoint_ttl_ms: 86_400_000,
-            crashes_max: 3,
-            log_lines_max: 1_000,
+            ..Options::at(url)
         });
         Ok(Arc::new(store.await?))
     }

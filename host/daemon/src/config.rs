@@ -5,6 +5,7 @@
 
 use crate::api::schedules::Definition;
 use crate::api::submission::{QUEUE_RULE, is_queue};
+use anyhow::Context as _;
 use figment::{
     Figment,
     providers::{Env, Format, Toml},
@@ -72,11 +73,17 @@ pub struct Redis {
     pub prefix: String,
     /// Slices of all keys, 1 to 1,024. Fixed by the first host that uses the store. Default 1.
     pub partitions: u16,
+    /// Certificates (PEM file) of the authorities that are trusted. Default: those of the well-known authorities.
+    pub tls_ca: Option<PathBuf>,
+    /// This client's certificate chain (PEM file), for servers that ask for one. Default: none.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key (PEM file).
+    pub tls_key: Option<PathBuf>,
 }
 
 impl Default for Redis {
     fn default() -> Self {
-        Self { url: None, prefix: "wm".into(), partitions: 1 }
+        Self { url: None, prefix: "wm".into(), partitions: 1, tls_ca: None, tls_cert: None, tls_key: None }
     }
 }
 
@@ -163,6 +170,10 @@ pub struct Worker {
     pub crashes_max: u32,
     /// Traps in a row, without a job that ended well between, that quarantine a plugin. Default 20.
     pub quarantine_traps: u32,
+    /// Queues served: names, or patterns with `*`. Default: none, which serves all.
+    pub queues: Vec<String>,
+    /// Claim nothing until somebody resumes the host. Default false.
+    pub start_paused: bool,
 }
 
 impl Default for Worker {
@@ -177,6 +188,8 @@ impl Default for Worker {
             memory_bytes: 4 << 30,
             crashes_max: 3,
             quarantine_traps: 20,
+            queues: Vec::new(),
+            start_paused: false,
         }
     }
 }
@@ -356,6 +369,10 @@ pub struct Flags {
     pub data: Option<PathBuf>,
     /// `--workers`
     pub workers: Option<u32>,
+    /// `--queue`, as often as there are queues; empty: what the file says.
+    pub queues: Vec<String>,
+    /// `--start-paused`
+    pub start_paused: bool,
 }
 
 impl Config {
@@ -388,6 +405,10 @@ impl Config {
         if let Some(value) = flags.workers {
             config.worker.processes = value;
         }
+        if !flags.queues.is_empty() {
+            config.worker.queues = flags.queues;
+        }
+        config.worker.start_paused |= flags.start_paused;
         config.check()?;
         Ok(config)
     }
@@ -403,6 +424,17 @@ impl Config {
         anyhow::ensure!((1..=10_000).contains(&worker.slots), "worker.slots must be 1 to 10000");
         anyhow::ensure!((1..=64).contains(&worker.threads), "worker.threads must be 1 to 64");
         anyhow::ensure!(worker.processes <= 256, "worker.processes must be at most 256");
+        for name in &worker.queues {
+            let plain = name.replace('*', "x");
+            anyhow::ensure!(
+                is_queue(&plain),
+                "worker.queues: {name:?} is neither a queue's name nor a pattern with *"
+            );
+        }
+        anyhow::ensure!(
+            self.redis.tls_cert.is_some() == self.redis.tls_key.is_some(),
+            "redis.tls_cert and redis.tls_key go together"
+        );
         anyhow::ensure!(worker.lease_ms >= 500, "worker.lease_ms must be at least 500");
         anyhow::ensure!(
             self.api.listen.ip().is_loopback() || !self.api.tokens.is_empty(),
@@ -484,18 +516,31 @@ impl Config {
         self.data.join("cache")
     }
 
-    /// What the store needs to know.
-    #[must_use]
-    pub fn store(&self, url: &str) -> waymark_store::Options {
-        waymark_store::Options {
+    /// What the store needs to know. Certificates are read now.
+    ///
+    /// # Errors
+    /// A certificate or key cannot be read.
+    pub fn store(&self, url: &str) -> anyhow::Result<waymark_store::Options> {
+        let read = |file: &Option<PathBuf>| {
+            let read = |file: &PathBuf| {
+                std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))
+            };
+            file.as_ref().map(read).transpose()
+        };
+        let tls = waymark_store::Tls {
+            ca: read(&self.redis.tls_ca)?,
+            identity: read(&self.redis.tls_cert)?.zip(read(&self.redis.tls_key)?),
+        };
+        Ok(waymark_store::Options {
             url: url.to_owned(),
+            tls,
             prefix: self.redis.prefix.clone(),
             partitions: self.redis.partitions,
             checkpoint_keep: self.retention.checkpoints,
             checkpoint_ttl_ms: self.retention.checkpoint_ms,
             crashes_max: self.worker.crashes_max,
             log_lines_max: self.retention.log_lines,
-        }
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     directory,
     embedded::Embedded,
+    load,
     metrics::Metrics,
     scheduler::{self, Maintenance},
     worker::protocol::{self, Assignment, Order, Report},
@@ -44,6 +45,15 @@ pub struct Readiness {
     pub reason: String,
 }
 
+/// What is wanted of this host; the API, messages and signals say so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    /// It claims nothing.
+    paused: bool,
+    /// It stops.
+    draining: bool,
+}
+
 /// What a worker process last said.
 #[derive(Clone, Debug, Default)]
 struct Figures {
@@ -73,7 +83,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             (Some(embedded), url)
         }
     };
-    let store = Store::connect(config.store(&url)).await?;
+    let store = Store::connect(config.store(&url)?).await?;
     for (queue, limits) in &config.queues {
         store.set_limits(queue, Some(limits)).await?;
     }
@@ -89,6 +99,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (drain, mut drains) = mpsc::channel(1);
     let started = OffsetDateTime::now_utc();
     let maintenance = Arc::new(Maintenance::new(store.clone(), &config));
+    let (wants, wanted) = watch::channel(Wanted { paused: config.worker.start_paused, draining: false });
+    if config.worker.start_paused {
+        store.pause_host(&id, true).await?;
+    }
     let context = api::Context {
         store: store.clone(),
         directory: plugins.clone(),
@@ -125,6 +139,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             plugins.clone(),
             metrics.clone(),
             workers.clone(),
+            wanted.clone(),
             workers_stopped.clone(),
         ));
     }
@@ -148,6 +163,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         store.clone(),
         plugins.clone(),
         workers.clone(),
+        wants.clone(),
         ready_sender,
     ));
     let schedules_changed = Arc::new(Notify::new());
@@ -156,13 +172,16 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     background.spawn(scheduler.run());
     background.spawn(spread(store.clone()));
     {
-        let (store, id) = (store.clone(), id.clone());
+        let (store, id, wants) = (store.clone(), id.clone(), wants.clone());
         background.spawn(async move {
             let mut messages = store.subscribe_work();
             loop {
                 match messages.next().await {
-                    // A second request finds the first under way.
-                    Message::Drain { host } if host == id => drop(drain.try_send(())),
+                    Message::Drain { host } if host == id => {
+                        // A second request finds the first under way.
+                        let _ = drain.try_send(());
+                    }
+                    Message::Pause { host, paused } if host == id => want_paused(&wants, paused),
                     Message::Schedules => schedules_changed.notify_one(),
                     _ => {}
                 }
@@ -176,6 +195,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         _ = tokio::signal::ctrl_c() => tracing::info!("asked to stop"),
         _ = drains.recv() => tracing::info!("asked to drain"),
     }
+    wants.send_modify(|wanted| wanted.draining = true);
     // Jobs first, so that they are released while others can still see this host.
     let _ = stop_workers.send(true);
     while children.join_next().await.is_some() {}
@@ -193,6 +213,18 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Notes that the host shall claim nothing, or claim again.
+fn want_paused(wants: &watch::Sender<Wanted>, paused: bool) {
+    let changed = wants.send_if_modified(|wanted| {
+        let changed = wanted.paused != paused;
+        wanted.paused = paused;
+        changed
+    });
+    if changed {
+        tracing::info!(paused, "claiming was switched");
+    }
+}
+
 /// Keeps one worker process alive until the host stops.
 #[expect(clippy::too_many_arguments, reason = "one call; each is a part of its own")]
 async fn supervise(
@@ -205,10 +237,14 @@ async fn supervise(
     plugins: directory::Handle,
     metrics: Arc<Metrics>,
     workers: Workers,
+    mut wanted: watch::Receiver<Wanted>,
     mut stop: watch::Receiver<bool>,
 ) {
     while !*stop.borrow() {
-        let started = start_worker(&executable, &config, &url, &name).await;
+        let paused = wanted.borrow_and_update().paused;
+        let assignment =
+            Assignment { config: (*config).clone(), redis_url: url.clone(), name: name.clone(), paused };
+        let started = start_worker(&executable, &assignment).await;
         let mut child = match started {
             Ok(child) => child,
             Err(error) => {
@@ -217,7 +253,8 @@ async fn supervise(
                 continue;
             }
         };
-        let last = attend(index, &mut child, &config, &plugins, &metrics, &workers, &mut stop).await;
+        let last =
+            attend(index, &mut child, &config, &plugins, &metrics, &workers, &mut wanted, &mut stop).await;
         workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
         metrics.worker(&index.to_string(), None);
         if *stop.borrow() {
@@ -238,21 +275,21 @@ async fn supervise(
     }
 }
 
-async fn start_worker(executable: &PathBuf, config: &Config, url: &str, name: &str) -> anyhow::Result<Child> {
+async fn start_worker(executable: &PathBuf, assignment: &Assignment) -> anyhow::Result<Child> {
     let mut child = Command::new(executable)
         .arg("worker")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(false)
         .spawn()?;
-    let assignment = Assignment { config: config.clone(), redis_url: url.to_owned(), name: name.to_owned() };
-    let line = serde_json::to_string(&assignment)? + "\n";
+    let line = serde_json::to_string(assignment)? + "\n";
     let input = child.stdin.as_mut().context("no standard input")?;
     input.write_all(line.as_bytes()).await?;
     Ok(child)
 }
 
 /// Talks with a worker until it ends; returns the id under which the store knew it last.
+#[expect(clippy::too_many_arguments, reason = "one call; each is a part of its own")]
 async fn attend(
     index: u32,
     child: &mut Child,
@@ -260,6 +297,7 @@ async fn attend(
     plugins: &directory::Handle,
     metrics: &Metrics,
     workers: &Workers,
+    wanted: &mut watch::Receiver<Wanted>,
     stop: &mut watch::Receiver<bool>,
 ) -> Option<String> {
     let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else { return None };
@@ -322,6 +360,16 @@ async fn attend(
                     return last;
                 }
             }
+            changed = wanted.changed(), if kill_at.is_none() => {
+                if changed.is_err() {
+                    return last;
+                }
+                let paused = wanted.borrow_and_update().paused;
+                let Ok(text) = order(&Order::Pause(paused)) else { continue };
+                if input.write_all(text.as_bytes()).await.is_err() {
+                    return last;
+                }
+            }
             _ = stop.changed(), if kill_at.is_none() => {
                 let Ok(text) = order(&Order::Drain) else { return last };
                 if input.write_all(text.as_bytes()).await.is_err() {
@@ -349,30 +397,37 @@ async fn heartbeat(
     store: Store,
     plugins: directory::Handle,
     workers: Workers,
+    wants: watch::Sender<Wanted>,
     ready: watch::Sender<Readiness>,
 ) {
     let started_at = started.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
     let mut ticks = tokio::time::interval(HEARTBEAT.min(Duration::from_millis(500)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut machine = load::Machine::new();
     let mut said: Option<Instant> = None;
+    // Why the store did not take what this host last said.
+    let mut refused: Option<waymark_store::Error> = None;
     loop {
         ticks.tick().await;
         let figures: Vec<_> =
             workers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let wanted = *wants.borrow();
         let answers = store.ping().await;
-        let now = match &answers {
-            Err(error) => Readiness { ready: false, reason: format!("the store does not answer: {error}") },
-            Ok(_) if !plugins.is_scanned() => {
-                Readiness { ready: false, reason: "plugins are loading".into() }
+        let not_ready = match (&answers, &refused) {
+            (Err(error), _) => Some(format!("the store does not answer: {error}")),
+            (_, Some(error)) => Some(format!("the store does not take writes: {error}")),
+            _ if !plugins.is_scanned() => Some("plugins are loading".to_owned()),
+            _ if (figures.len() as u32) < config.worker.processes => {
+                Some("worker processes are starting".to_owned())
             }
-            Ok(_) if (figures.len() as u32) < config.worker.processes => {
-                Readiness { ready: false, reason: "worker processes are starting".into() }
+            _ if figures.iter().any(|one| one.claimed_ms_ago > READY_WITHIN_MS && one.used < one.slots) => {
+                Some("a worker has not been answered a claim for 10 s".to_owned())
             }
-            Ok(_)
-                if figures.iter().any(|one| one.claimed_ms_ago > READY_WITHIN_MS && one.used < one.slots) =>
-            {
-                Readiness { ready: false, reason: "a worker has not been answered a claim for 10 s".into() }
-            }
-            Ok(_) => Readiness { ready: true, reason: "ready".into() },
+            _ => None,
+        };
+        let now = match not_ready {
+            Some(reason) => Readiness { ready: false, reason },
+            None => Readiness { ready: true, reason: "ready".into() },
         };
         ready.send_if_modified(|before| {
             let modified = *before != now;
@@ -382,28 +437,41 @@ async fn heartbeat(
         if answers.is_err() || said.is_some_and(|at| at.elapsed() < HEARTBEAT) {
             continue;
         }
-        said = Some(Instant::now());
         let types: Vec<_> = plugins
             .list()
             .into_iter()
             .filter(|plugin| plugin.state == "loaded")
             .map(|plugin| serde_json::json!({"name": plugin.name, "version": plugin.version, "digest": plugin.digest}))
             .collect();
+        let pids: Vec<_> = figures.iter().map(|one| one.pid).collect();
         let record = serde_json::json!({
             "id": id,
             "version": env!("CARGO_PKG_VERSION"),
             "address": address,
             "started_at": started_at,
             "ready": now.ready,
+            "paused": wanted.paused,
+            "draining": wanted.draining,
+            "queues": config.worker.queues,
             "slots": figures.iter().map(|one| one.slots).sum::<u32>(),
             "used": figures.iter().map(|one| one.used).sum::<u32>(),
+            "load": machine.look(&pids),
             "workers": figures.iter().map(|one| serde_json::json!({
                 "id": one.worker, "pid": one.pid, "slots": one.slots, "used": one.used,
             })).collect::<Vec<_>>(),
             "types": types,
         });
-        if let Err(error) = store.put_host(&id, &record.to_string(), 3 * HEARTBEAT.as_millis() as u64).await {
+        let put = store.put_host(&id, &record.to_string(), 3 * HEARTBEAT.as_millis() as u64).await;
+        if let Err(error) = put {
             tracing::warn!(%error, "the host's heartbeat was not written");
+            refused = Some(error);
+            continue;
+        }
+        (said, refused) = (Some(Instant::now()), None);
+        // The message may have been missed.
+        match store.is_host_paused(&id).await {
+            Ok(paused) => want_paused(&wants, paused),
+            Err(error) => tracing::debug!(%error, "whether the host is paused is asked again"),
         }
     }
 }

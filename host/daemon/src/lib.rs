@@ -9,7 +9,7 @@
 //! * [`api`]: the HTTP control API.
 //! * [`host`]: the control process. [`embedded`]: its private Redis.
 //! * [`scheduler`]: schedules, and what is done once for all hosts.
-//! * [`worker`]: claim, run, commit.
+//! * [`worker`]: claim, run, commit. [`load`]: how busy the machine is.
 //! * [`metrics`], [`telemetry`]: what operators see.
 //! * [`cli`], [`bench`]: the client side of the binary.
 
@@ -20,6 +20,7 @@ pub mod config;
 pub mod directory;
 pub mod embedded;
 pub mod host;
+pub mod load;
 pub mod metrics;
 pub mod scheduler;
 pub mod telemetry;

@@ -53,6 +53,12 @@ struct Daemon {
     /// Worker processes; 0 serves the API only [default: 1].
     #[arg(long, env = "WAYMARK_WORKERS", value_name = "N")]
     workers: Option<u32>,
+    /// Queue to serve: a name, or a pattern with *; as often as there are queues [default: all].
+    #[arg(long = "queue", value_name = "QUEUE")]
+    queues: Vec<String>,
+    /// Claim nothing until `waymark host resume`.
+    #[arg(long)]
+    start_paused: bool,
     /// Configuration file, TOML.
     #[arg(long, env = "WAYMARK_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -100,6 +106,8 @@ async fn serve(daemon: Daemon) -> anyhow::Result<()> {
         listen: daemon.listen,
         data: daemon.data,
         workers: daemon.workers,
+        queues: daemon.queues,
+        start_paused: daemon.start_paused,
     };
     host::serve(config::Config::load(daemon.config.as_deref(), flags)?).await
 }

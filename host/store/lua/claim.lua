@@ -15,8 +15,10 @@ local worker, token, left, fair = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(
 local first_selector = 6 + tonumber(ARGV[5])
 -- Entries of jobs that were paused, cancelled or deleted are skipped; so many in one call.
 local SKIPS_MAX = 2000
--- Lines looked at per selector.
+-- Lines looked at per selector, and per queue that was chosen.
 local LINES_MAX = 100
+-- Chosen queues that are looked up by name; of more, those whose lines are not among the first may wait.
+local CHOSEN_MAX = 200
 
 local lease = redis.call('ZSCORE', key('workers'), worker)
 if not lease or tonumber(lease) < NOW then return { 'GONE' } end
@@ -164,6 +166,28 @@ for at = first_selector, #ARGV do
       local from, to = string.format('%.0f', band * PRIORITY_SPAN), string.format('(%.0f', (band + 1) * PRIORITY_SPAN)
       add(ARGV[at], redis.call('ZRANGEBYSCORE', name, from, to, 'WITHSCORES', 'LIMIT', 0, LINES_MAX))
     end
+  end
+end
+-- Queues that were chosen are found by their names too, however many others stand in front of them.
+if only then
+  local wanted, members = {}, {}
+  for at = first_selector, #ARGV do wanted[ARGV[at]] = true end
+  for at = 6, math.min(first_selector - 1, 5 + CHOSEN_MAX) do
+    local queue = ARGV[at]
+    for _, line in ipairs(redis.call('SRANDMEMBER', key('lines:' .. queue), LINES_MAX)) do
+      local lane, selector, priority = split_line(line)
+      if wanted[selector] then gather(members, selector, priority .. '|' .. lane) end
+    end
+  end
+  for selector, list in pairs(members) do
+    local scores, entries = read_many('ZMSCORE', key('ready:' .. selector), list), {}
+    for at, member in ipairs(list) do
+      if scores[at] then
+        entries[#entries + 1] = member
+        entries[#entries + 1] = scores[at]
+      end
+    end
+    add(selector, entries)
   end
 end
 if fair > 0 then

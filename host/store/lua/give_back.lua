@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Puts claimed jobs back into their lines. A worker asks for it that does not hold them: the server lost what the
 -- worker wrote after it claimed them, or the claim could not be read.
 --

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Pauses, resumes or purges a queue, or sets its limits, a portion of its lines per call.
 --
 -- KEYS[1]  head of the partition's keys

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Registers a worker or renews its lease, and takes back jobs of workers whose lease ran out, at most 1,000.
 --
 -- KEYS[1]  head of the partition's keys

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Takes jobs from a worker that left or crashed, or the jobs of one claim whose answer was lost: a portion of all
 -- claims per call.
 --

@@ -41,6 +41,13 @@ pub enum Message {
     },
     /// A schedule may be due sooner than was known.
     Schedules,
+    /// A host shall claim nothing, or claim again.
+    Pause {
+        /// The host.
+        host: String,
+        /// It shall claim nothing.
+        paused: bool,
+    },
     /// The subscription stands, for the first time or again: what happened before it may have been missed.
     Reconnected,
 }
@@ -119,13 +126,15 @@ impl Subscription {
         if channel == self.store.control_channel() {
             let mut words = payload.split(' ');
             let (worker, verb, rest) = (words.next()?, words.next()?, words.next()?);
-            return if worker == "host" && verb == "drain" {
-                Some(Message::Drain { host: rest.to_owned() })
-            } else if worker == "host" && verb == "schedules" {
-                Some(Message::Schedules)
-            } else {
-                let (id, token) = (JobId::parse(rest).ok()?, words.next()?.to_owned());
-                Some(Message::Control { worker: worker.to_owned(), verb: verb.to_owned(), id, token })
+            let host = rest.to_owned();
+            return match (worker, verb) {
+                ("host", "drain") => Some(Message::Drain { host }),
+                ("host", "schedules") => Some(Message::Schedules),
+                ("host", "pause" | "resume") => Some(Message::Pause { host, paused: verb == "pause" }),
+                _ => {
+                    let (id, token) = (JobId::parse(rest).ok()?, words.next()?.to_owned());
+                    Some(Message::Control { worker: worker.to_owned(), verb: verb.to_owned(), id, token })
+                }
             };
         }
         // "{<prefix><partition>}:<name>"

@@ -497,17 +497,12 @@ impl Store {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let head = self.head(partition);
         let fields: Vec<_> = ids.iter().map(JobId::as_str).collect();
-        let mut pipeline = redis::pipe();
-        // One transaction, so that a job is not seen between two states.
-        pipeline.atomic();
-        for name in ["jobs", "st", "res", "claims", "ctl"] {
-            pipeline.cmd("HMGET").arg(format!("{head}{name}")).arg(&fields);
-        }
+        let mut call = self.call(&self.inner.scripts.read_jobs, partition);
+        call.arg(fields);
         type Column = Vec<Option<Vec<u8>>>;
         let (specs, states, results, claims, controls): (Column, Column, Column, Column, Column) =
-            self.inner.link.pipeline(&pipeline).await?;
+            call.run().await?;
         let rows = ids.iter().zip(specs).zip(states).zip(results).zip(claims).zip(controls);
         let mut views = Vec::with_capacity(ids.len());
         for (((((id, spec), state), result), claim), control) in rows {
@@ -735,15 +730,16 @@ impl Store {
         for (id, line) in lines {
             partitions.entry(self.partition_of(&id)).or_default().entry(id).or_default().push(line);
         }
-        for (partition, jobs) in partitions {
+        let calls = partitions.into_iter().map(|(partition, jobs)| async move {
             let mut call = self.call(&self.inner.scripts.append_logs, partition);
             call.arg(self.options().log_lines_max);
             for (id, lines) in jobs {
                 call.arg(id.as_str()).arg(lines.len()).arg(lines);
             }
-            let _: u64 = call.run().await?;
-        }
-        Ok(())
+            call.run::<u64>().await.map(drop)
+        });
+        // Those of a partition that is away must not take others with them.
+        futures_util::future::join_all(calls).await.into_iter().collect()
     }
 
     /// All kept checkpoints of a job, newest first.

@@ -35,6 +35,7 @@ pub use jobs::{
     Checkpoint, ControlAnswer, Created, Filter, LogPage, NewJob, Page, Retention, SignalAnswer, Span, View,
 };
 pub use limits::{Flow, Known};
+pub use link::Tls;
 pub use queues::Queue;
 pub use schedules::{FireRequest, Fired, Outcome, PutAnswer, ScheduleState, StoredSchedule};
 pub use work::{
@@ -62,6 +63,8 @@ pub struct Options {
     /// `redis://`, `rediss://`, `redis+unix:///path`,
     /// `redis-sentinel://host:port,host:port/master[/database]` or `redis-cluster://host:port,host:port`.
     pub url: String,
+    /// Certificates, where the address asks for TLS.
+    pub tls: Tls,
     /// First part of every key.
     pub prefix: String,
     /// Slices of all keys, 1 to 1,024.
@@ -82,6 +85,7 @@ impl Options {
     pub fn at(url: &str) -> Self {
         Self {
             url: url.to_owned(),
+            tls: Tls::default(),
             prefix: "wm".to_owned(),
             partitions: 1,
             checkpoint_keep: 5,
@@ -137,7 +141,13 @@ impl Error {
     /// May the same call succeed later without anybody changing anything?
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Redis(_))
+        matches!(self, Self::Redis(error) if link::is_passing(error))
+    }
+
+    /// Is the server's memory full, so that it refuses to grow? Deleting jobs, or more memory, helps.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.code() == Some("OOM"))
     }
 }
 
@@ -188,6 +198,8 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 const SHEBANG_SINCE: (u32, u32) = (7, 0);
 /// How long a server that refuses connections may take to start.
 const STARTING_MAX: Duration = Duration::from_secs(15);
+/// Longest wait for the answer to a question whether the server is there.
+pub(crate) const PROBE_MAX: Duration = Duration::from_secs(2);
 /// How old the known difference to the server's clock may be.
 const CLOCK_AGE_MAX: Duration = Duration::from_secs(30);
 /// How long a server may load its data before the host gives up.
@@ -207,7 +219,7 @@ impl Store {
                 "the prefix of the keys must not be empty or contain braces".to_owned(),
             ));
         }
-        let link = Link::open(&options.url)?;
+        let link = Link::open(&options.url, &options.tls)?;
         let version = check_server(&link).await?;
         let inner = Inner {
             options,
@@ -261,10 +273,10 @@ impl Store {
     /// Time of one round trip.
     ///
     /// # Errors
-    /// The server does not answer.
+    /// The server does not answer within 2 s.
     pub async fn ping(&self) -> Result<Duration, Error> {
         let began = Instant::now();
-        let _: String = self.inner.link.any(&redis::cmd("PING")).await?;
+        let _: String = self.inner.link.probe(&redis::cmd("PING"), PROBE_MAX).await?;
         Ok(began.elapsed())
     }
 

@@ -6,15 +6,16 @@
 
 use crate::Error;
 use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, ServerErrorKind,
-    TlsMode,
+    Client, ClientTlsConfig, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError,
+    ServerErrorKind, TlsCertificates, TlsMode,
     aio::MultiplexedConnection,
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
     io::tcp::TcpSettings,
-    sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
+    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 use std::{
+    fmt,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -26,6 +27,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// Sendings in all, where repeating is safe: a server that restarts or fails over is often back by then.
 const SENDS_MAX: u32 = 5;
+/// The same inside the client of a Cluster, which finds the new master of a slot meanwhile.
+const CLUSTER_SENDS_MAX: u32 = 4;
+/// Longest pause between two of those: the partitions of a master that is gone must not take long to say so.
+const CLUSTER_PAUSE_MAX: Duration = Duration::from_millis(250);
 /// First pause between two of them; each following one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
 
@@ -50,6 +55,34 @@ pub(crate) enum Repeat {
     Never,
 }
 
+/// What TLS needs beyond the address; PEM.
+#[derive(Clone, Default)]
+pub struct Tls {
+    /// Certificates of the authorities that are trusted, instead of the well-known ones.
+    pub ca: Option<Vec<u8>>,
+    /// The client's certificate chain and its key.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for Tls {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ca, identity) = (self.ca.is_some(), self.identity.is_some());
+        f.debug_struct("Tls").field("ca", &ca).field("identity", &identity).finish()
+    }
+}
+
+impl Tls {
+    fn certificates(&self) -> Option<TlsCertificates> {
+        let client_tls = self
+            .identity
+            .clone()
+            .map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+        let given = client_tls.is_some() || self.ca.is_some();
+        given.then(|| TlsCertificates { client_tls, root_cert: self.ca.clone() })
+    }
+}
+
 /// The connection of a store.
 pub(crate) struct Link {
     kind: Kind,
@@ -59,8 +92,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn open(url: &str) -> Result<Self, Error> {
-        Ok(Self { kind: Kind::parse(url)?, current: Mutex::new(None), numbers: AtomicU64::new(0) })
+    pub(crate) fn open(url: &str, tls: &Tls) -> Result<Self, Error> {
+        Ok(Self { kind: Kind::parse(url, tls)?, current: Mutex::new(None), numbers: AtomicU64::new(0) })
     }
 
     pub(crate) fn is_cluster(&self) -> bool {
@@ -86,9 +119,11 @@ impl Link {
         Ok((number, connection))
     }
 
-    /// Forgets a connection that broke, or whose server is no longer the master.
+    /// Forgets a connection that broke, or whose server is no longer the master. That of a Cluster heals itself: it
+    /// still serves those whose master is there.
     async fn failed(&self, number: u64, error: &RedisError) {
-        if is_broken(error) {
+        let heals = self.is_cluster() && error.kind() != ErrorKind::ClusterConnectionNotFound;
+        if is_broken(error) && !heals {
             let mut current = self.current.lock().await;
             if current.as_ref().is_some_and(|(known, _)| *known == number) {
                 *current = None;
@@ -108,6 +143,33 @@ impl Link {
         command: &Cmd,
     ) -> Result<T, RedisError> {
         self.try_until(repeat, Request::One(command)).await
+    }
+
+    /// Sends a command once and waits no longer than `within`: a server that swallows everything is known soon, and
+    /// the next command finds another connection.
+    pub(crate) async fn probe<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+        within: Duration,
+    ) -> Result<T, RedisError> {
+        let sent = async {
+            let (number, connection) = self.connection().await?;
+            match Request::One(command).send(connection).await {
+                Ok(answer) => Ok(answer),
+                Err(error) => {
+                    self.failed(number, &error).await;
+                    Err(error)
+                }
+            }
+        };
+        if let Ok(answered) = tokio::time::timeout(within, sent).await {
+            return answered;
+        }
+        // Where it is locked, somebody is connecting.
+        if let Ok(mut current) = self.current.try_lock() {
+            *current = None;
+        }
+        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {within:?}")).into())
     }
 
     /// Sends a pipeline of reads. All its keys belong to one partition.
@@ -206,7 +268,7 @@ impl Request<'_> {
 }
 
 impl Kind {
-    fn parse(url: &str) -> Result<Self, Error> {
+    fn parse(url: &str, tls: &Tls) -> Result<Self, Error> {
         let wrong = |error: RedisError| Error::Setup(format!("the Redis address does not fit: {error}"));
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
         let (secure, sentinel) = match scheme {
@@ -214,9 +276,10 @@ impl Kind {
             "rediss-sentinel" => (true, true),
             "redis-cluster" => (false, false),
             "rediss-cluster" => (true, false),
-            _ => return Ok(Self::Single(Box::new(open(url).map_err(wrong)?))),
+            _ => return Ok(Self::Single(Box::new(open(url, tls).map_err(wrong)?))),
         };
         let plain = if secure { "rediss" } else { "redis" };
+        let certificates = tls.certificates().filter(|_| secure);
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, hosts) = match authority.rsplit_once('@') {
             Some((user, hosts)) => (format!("{user}@"), hosts),
@@ -228,16 +291,18 @@ impl Kind {
         }
         if !sentinel {
             let urls: Vec<_> = hosts.iter().map(|host| format!("{plain}://{user}{host}")).collect();
-            let nodes = urls.iter().map(|url| open(url)).collect::<Result<_, _>>().map_err(wrong)?;
-            let cluster = ClusterClient::builder(urls)
+            let nodes = urls.iter().map(|url| open(url, tls)).collect::<Result<_, _>>().map_err(wrong)?;
+            let mut builder = ClusterClient::builder(urls)
                 .connection_timeout(CONNECT_MAX)
                 .response_timeout(ANSWER_MAX)
                 .tcp_settings(TcpSettings::default().set_nodelay(true))
                 // A claim that a lost answer makes it send again is refused by its token.
-                .retries(8)
-                .build()
-                .map_err(wrong)?;
-            return Ok(Self::Cluster(Box::new(cluster), nodes));
+                .retries(CLUSTER_SENDS_MAX)
+                .max_retry_wait(CLUSTER_PAUSE_MAX.as_millis() as u64);
+            if let Some(certificates) = certificates {
+                builder = builder.certs(certificates);
+            }
+            return Ok(Self::Cluster(Box::new(builder.build().map_err(wrong)?), nodes));
         }
         let (master, database) = path.split_once('/').unwrap_or((path, ""));
         if master.is_empty() {
@@ -246,33 +311,47 @@ impl Kind {
                     .to_owned(),
             ));
         }
-        let sentinels: Vec<_> = hosts
-            .iter()
-            .map(|host| {
-                let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-                format!("{plain}://{host}{}", if has_port { "" } else { ":26379" })
-            })
-            .collect();
+        let sentinels = hosts.iter().map(|host| {
+            let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            let url = format!("{plain}://{host}{}", if has_port { "" } else { ":26379" });
+            Ok(url.into_connection_info()?.addr().clone())
+        });
+        let sentinels = sentinels.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
         // User, password and database are those of the servers that the Sentinels name.
         let server =
             format!("{plain}://{user}localhost/{database}").as_str().into_connection_info().map_err(wrong)?;
-        let mut node = SentinelNodeConnectionInfo::default()
-            .set_redis_connection_info(server.redis_settings().clone())
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        if secure {
-            node = node.set_tls_mode(TlsMode::Secure);
+        let server = server.redis_settings();
+        let mut builder = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)
+            .map_err(wrong)?
+            .set_client_to_redis_tcp_settings(TcpSettings::default().set_nodelay(true))
+            .set_client_to_redis_db(server.db());
+        if let Some(name) = server.username() {
+            builder = builder.set_client_to_redis_username(name);
         }
-        let client = SentinelClient::build(sentinels, master, Some(node), SentinelServerType::Master)
-            .map_err(wrong)?;
-        Ok(Self::Sentinel(Box::new(Mutex::new(client))))
+        if let Some(password) = server.password() {
+            builder = builder.set_client_to_redis_password(password);
+        }
+        if secure {
+            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+        }
+        if let Some(certificates) = certificates {
+            builder = builder
+                .set_client_to_sentinel_certificates(certificates.clone())
+                .set_client_to_redis_certificates(certificates);
+        }
+        Ok(Self::Sentinel(Box::new(Mutex::new(builder.build().map_err(wrong)?))))
     }
 }
 
-fn open(url: &str) -> Result<Client, RedisError> {
+fn open(url: &str, tls: &Tls) -> Result<Client, RedisError> {
     let info = url.into_connection_info()?;
     // A small command must not wait until earlier ones are acknowledged.
     let settings = info.tcp_settings().clone().set_nodelay(true);
-    Client::open(info.set_tcp_settings(settings))
+    let info = info.set_tcp_settings(settings);
+    match tls.certificates().filter(|_| url.starts_with("rediss:")) {
+        Some(certificates) => Client::build_with_tls(info, certificates),
+        None => Client::open(info),
+    }
 }
 
 fn config() -> redis::AsyncConnectionConfig {
@@ -335,7 +414,7 @@ mod tests {
             "redis-sentinel://:secret@a,b/main",
             "rediss-cluster://user:secret@a:1,b:2",
         ] {
-            assert!(Link::open(url).is_ok(), "{url}");
+            assert!(Link::open(url, &Tls::default()).is_ok(), "{url}");
         }
     }
 
@@ -349,7 +428,7 @@ mod tests {
             "redis-cluster://",
             "redis-sentinel://a/m/x",
         ] {
-            assert!(matches!(Link::open(url), Err(Error::Setup(_))), "{url}");
+            assert!(matches!(Link::open(url, &Tls::default()), Err(Error::Setup(_))), "{url}");
         }
     }
 }

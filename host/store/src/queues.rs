@@ -1,6 +1,6 @@
 //! Queues, hosts, job types and counts.
 
-use crate::{Error, Store};
+use crate::{Error, PROBE_MAX, Store};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use waymark_job::{JobId, State};
 
@@ -153,12 +153,52 @@ impl Store {
     /// A host says that it is there; it is forgotten after `ttl_ms`.
     ///
     /// # Errors
-    /// The server does not answer.
+    /// The server does not take it within 2 s.
     pub async fn put_host(&self, id: &str, json: &str, ttl_ms: u64) -> Result<(), Error> {
-        let until = self.now_ms().await? + ttl_ms;
+        let (seconds, _): (u64, u64) = self.inner.link.probe(&redis::cmd("TIME"), PROBE_MAX).await?;
+        let until = seconds * 1_000 + ttl_ms;
         let mut command = redis::cmd("HSET");
         command.arg(self.global("hosts")).arg(id).arg(format!("{until}:{json}"));
+        Ok(self.inner.link.probe(&command, PROBE_MAX).await?)
+    }
+
+    /// Notes whether a host shall claim nothing, and tells it.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn pause_host(&self, id: &str, paused: bool) -> Result<(), Error> {
+        let mut command = redis::cmd(if paused { "SADD" } else { "SREM" });
+        command.arg(self.global("hosts-paused")).arg(id);
+        let _: redis::Value = self.inner.link.any(&command).await?;
+        let mut command = redis::cmd("PUBLISH");
+        let verb = if paused { "pause" } else { "resume" };
+        command.arg(self.control_channel()).arg(format!("host {verb} {id}"));
         Ok(self.inner.link.any(&command).await?)
+    }
+
+    /// Shall this host claim nothing? What a host that missed the message asks.
+    ///
+    /// # Errors
+    /// The server does not answer within 2 s.
+    pub async fn is_host_paused(&self, id: &str) -> Result<bool, Error> {
+        let mut command = redis::cmd("SISMEMBER");
+        command.arg(self.global("hosts-paused")).arg(id);
+        Ok(self.inner.link.probe(&command, PROBE_MAX).await?)
+    }
+
+    /// The names of all queues in which jobs wait.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn waiting_queues(&self) -> Result<BTreeSet<String>, Error> {
+        let mut names = BTreeSet::new();
+        for partition in 0..self.partitions() {
+            let mut command = redis::cmd("HGETALL");
+            command.arg(format!("{}depth", self.head(partition)));
+            let depths: HashMap<String, i64> = self.inner.link.any(&command).await?;
+            names.extend(depths.into_iter().filter(|(_, depth)| *depth > 0).map(|(name, _)| name));
+        }
+        Ok(names)
     }
 
     /// The hosts that are there: id and what they say, JSON text.
@@ -187,9 +227,9 @@ impl Store {
     /// # Errors
     /// The server does not answer.
     pub async fn remove_host(&self, id: &str) -> Result<(), Error> {
-        let mut command = redis::cmd("HDEL");
-        command.arg(self.global("hosts")).arg(id);
-        Ok(self.inner.link.any(&command).await?)
+        let mut pipeline = redis::pipe();
+        pipeline.hdel(self.global("hosts"), id).ignore().srem(self.global("hosts-paused"), id).ignore();
+        Ok(self.inner.link.pipeline(&pipeline).await?)
     }
 
     /// Announces a job type that some host has: its descriptor, JSON text.

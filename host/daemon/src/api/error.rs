@@ -79,6 +79,7 @@ codes! {
     IdempotencyKeyReused "idempotency-key-reused" UNPROCESSABLE_ENTITY "The idempotency key stands for another job";
     PluginRefused "plugin-refused" UNPROCESSABLE_ENTITY "The plugin was refused";
     Internal "internal" INTERNAL_SERVER_ERROR "A bug in the host";
+    StoreFull "store-full" INSUFFICIENT_STORAGE "Redis has no memory left";
     StoreUnavailable "store-unavailable" SERVICE_UNAVAILABLE "Redis does not answer";
     Timeout "timeout" SERVICE_UNAVAILABLE "The host did not answer in time";
     NotReady "not-ready" SERVICE_UNAVAILABLE "The host is not ready";
@@ -272,9 +273,20 @@ impl From<waymark_store::Error> for Problem {
                 Self::violations(Code::InvalidField, errors)
             }
             Error::Redis(_) => {
-                let mut problem =
+                let mut problem = if error.is_full() {
+                    Self::new(
+                        Code::StoreFull,
+                        "Redis has no memory left and takes nothing new; deleting jobs makes room.",
+                    )
+                } else if error.is_passing() {
                     Self::new(Code::StoreUnavailable, "Redis does not answer at the moment; try again soon.")
-                        .retry_after(1);
+                        .retry_after(1)
+                } else {
+                    Self::new(
+                        Code::StoreUnavailable,
+                        "Redis refuses this host; trying again does not help. The host's log has the details.",
+                    )
+                };
                 problem.0.internal = Some(error.to_string());
                 problem
             }

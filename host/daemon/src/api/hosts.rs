@@ -1,4 +1,4 @@
-//! `/hosts`: who is there, and asking one to drain.
+//! `/hosts`: who is there; asking one to drain, to claim nothing, or to claim again.
 
 use super::{
     Service,
@@ -26,12 +26,21 @@ pub(super) struct Host {
     started_at: String,
     /// It can take and run jobs.
     ready: bool,
+    /// It claims nothing until it is resumed.
+    paused: bool,
+    /// It lets its jobs go and stops.
+    draining: bool,
+    /// Queues that it serves: names and patterns with `*`; empty: all.
+    queues: Vec<String>,
     /// Jobs that may run at once.
     slots: u32,
     /// Jobs claimed now.
     used: u32,
     /// It does what is done once for all hosts: schedules and maintenance.
     leader: bool,
+    /// How busy it is: shares from 0 to 1 in `cpu` (of the machine), `workers_cpu` and `memory` (of what it may use),
+    /// and `workers_memory_bytes`.
+    load: serde_json::Value,
     /// Its worker processes.
     workers: Vec<serde_json::Value>,
     /// Job types that it runs, each with `name`, `version` and `digest`.
@@ -103,14 +112,61 @@ pub(super) async fn drain(
     if id == service.host.id {
         // A full channel holds a request that is not yet read: the host drains either way.
         let _ = service.drain.try_send(());
-    } else if service.store.hosts().await?.iter().any(|(known, _)| *known == id) {
-        service.store.publish_drain(&id).await?;
     } else {
-        return Err(Problem::new(
-            Code::UnknownHost,
-            format!("No host {:?} has been heard of within the last seconds.", shorten(&id)),
-        ));
+        known(&service, &id).await?;
+        service.store.publish_drain(&id).await?;
     }
     tracing::info!(host = id, "drain asked for");
     Ok(reply(StatusCode::ACCEPTED, &Draining { id: &id, draining: true }))
+}
+
+/// Refuses a host that nobody has heard of.
+async fn known(service: &Service, id: &str) -> Result<(), Problem> {
+    if id == service.host.id || service.store.hosts().await?.iter().any(|(known, _)| known == id) {
+        return Ok(());
+    }
+    let detail = format!("No host {:?} has been heard of within the last seconds.", shorten(id));
+    Err(Problem::new(Code::UnknownHost, detail))
+}
+
+/// The switch of a host.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Claiming<'a> {
+    /// The host.
+    id: &'a str,
+    /// It was asked to claim nothing.
+    paused: bool,
+}
+
+async fn switch(service: &Service, id: &str, paused: bool) -> Result<Response, Problem> {
+    known(service, id).await?;
+    service.store.pause_host(id, paused).await?;
+    tracing::info!(host = id, paused, "a host was switched");
+    Ok(reply(StatusCode::ACCEPTED, &Claiming { id, paused }))
+}
+
+/// Asks a host to claim nothing more. What it holds goes on.
+#[utoipa::path(
+    post, path = "/api/v1/hosts/{id}/pause", tag = "hosts", operation_id = "pause_host",
+    params(("id" = String, Path, description = "The host's id.")),
+    responses((status = 202, description = "The host was asked.", body = Claiming)),
+)]
+pub(super) async fn pause(
+    Shared(service): Shared<Arc<Service>>,
+    Name(id): Name,
+) -> Result<Response, Problem> {
+    switch(&service, &id, true).await
+}
+
+/// Asks a host to claim again.
+#[utoipa::path(
+    post, path = "/api/v1/hosts/{id}/resume", tag = "hosts", operation_id = "resume_host",
+    params(("id" = String, Path, description = "The host's id.")),
+    responses((status = 202, description = "The host was asked.", body = Claiming)),
+)]
+pub(super) async fn resume(
+    Shared(service): Shared<Arc<Service>>,
+    Name(id): Name,
+) -> Result<Response, Problem> {
+    switch(&service, &id, false).await
 }

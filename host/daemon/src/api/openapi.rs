@@ -91,6 +91,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(schedules::run))
         .routes(routes!(hosts::list))
         .routes(routes!(hosts::drain))
+        .routes(routes!(hosts::pause))
+        .routes(routes!(hosts::resume))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))

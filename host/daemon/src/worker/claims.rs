@@ -5,14 +5,20 @@ use super::{
     shared::{Running, Shared},
 };
 use std::{
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::sync::{Semaphore, mpsc};
 use waymark_store::{ClaimRequest, ClaimedJob};
+use wildmatch::WildMatch;
 
 /// Longest wait between two looks at the store; new work is announced, this is the safety net.
 const POLL: Duration = Duration::from_secs(1);
+/// Longest wait for the answer to a claim: a partition whose server is away must not hold up the others.
+const CLAIM_MAX: Duration = Duration::from_secs(3);
+/// How long the names of queues that match a pattern are believed.
+const NAMES_AGE_MAX: Duration = Duration::from_secs(1);
 /// Of so many claims one begins with another priority than the highest, by turns, so that none starves.
 const FAIR_EVERY: u64 = 10;
 
@@ -64,7 +70,15 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
     let mut calls: u64 = 0;
     let mut empty_in_a_row = 0;
     let mut next_due: Option<Instant> = None;
+    // Partitions whose last claim was not answered.
+    let away: Arc<Mutex<BTreeSet<u16>>> = Arc::default();
+    let mut served = Served::new(&shared);
     while !shared.is_draining() {
+        if shared.is_paused() {
+            shared.claimed_now();
+            let _ = tokio::time::timeout(POLL, shared.wake.notified()).await;
+            continue;
+        }
         if shared.capacity() < shared.claim_at_least() && shared.in_flight() > 0 {
             let _ = tokio::time::timeout(POLL, shared.freed.notified()).await;
             continue;
@@ -72,6 +86,15 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
         let plugins = shared.plugins();
         let partition = (calls % u64::from(partitions)) as u16;
         calls += 1;
+        if away.lock().unwrap_or_else(PoisonError::into_inner).contains(&partition) {
+            // As good as one that is empty.
+            empty_in_a_row += 1;
+            if empty_in_a_row >= partitions {
+                empty_in_a_row = 0;
+                idle(&shared, next_due.take()).await;
+            }
+            continue;
+        }
         let mut selectors = plugins.selectors.clone();
         let turn = calls as usize % selectors.len();
         selectors.rotate_left(turn);
@@ -85,15 +108,24 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
             worker: shared.worker(),
             token: hex::encode(random),
             selectors,
-            queues: None,
+            queues: served.names(&shared).await,
             limit: shared.capacity().clamp(1, shared.config.worker.batch as usize),
             fair: if calls.is_multiple_of(FAIR_EVERY) { (calls / FAIR_EVERY) as u32 } else { 0 },
         };
-        let claimed = match shared.store.claim(partition, &request).await {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                tracing::warn!(%error, "claiming failed");
-                recover(&shared, partition, &request).await;
+        let claimed = match tokio::time::timeout(CLAIM_MAX, shared.store.claim(partition, &request)).await {
+            Ok(Ok(claimed)) => claimed,
+            failed => {
+                match failed {
+                    Ok(Err(error)) => tracing::warn!(%error, partition, "claiming failed"),
+                    _ => tracing::warn!(partition, "a claim was not answered in time"),
+                }
+                away.lock().unwrap_or_else(PoisonError::into_inner).insert(partition);
+                let (shared, away) = (shared.clone(), away.clone());
+                tokio::spawn(async move {
+                    recover(&shared, partition, &request).await;
+                    away.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+                    shared.wake.notify_one();
+                });
                 continue;
             }
         };
@@ -106,10 +138,7 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
             empty_in_a_row += 1;
             if empty_in_a_row >= partitions {
                 empty_in_a_row = 0;
-                let until = next_due
-                    .take()
-                    .map_or(POLL, |due| due.saturating_duration_since(Instant::now()).min(POLL));
-                let _ = tokio::time::timeout(until, shared.wake.notified()).await;
+                idle(&shared, next_due.take()).await;
             }
             continue;
         }
@@ -134,6 +163,49 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
                 std::process::exit(70);
             }
         }
+    }
+}
+
+/// Waits for new work, or until something is due.
+async fn idle(shared: &Shared, due: Option<Instant>) {
+    let until = due.map_or(POLL, |due| due.saturating_duration_since(Instant::now()).min(POLL));
+    let _ = tokio::time::timeout(until, shared.wake.notified()).await;
+}
+
+/// The queues that this worker serves.
+struct Served {
+    names: Vec<String>,
+    patterns: Vec<WildMatch>,
+    /// Queues with waiting jobs that match a pattern, and when they were looked for.
+    matching: Vec<String>,
+    at: Option<Instant>,
+}
+
+impl Served {
+    fn new(shared: &Shared) -> Self {
+        let (patterns, names): (Vec<_>, Vec<_>) =
+            shared.config.worker.queues.iter().cloned().partition(|name| name.contains('*'));
+        let patterns = patterns.iter().map(|pattern| WildMatch::new(pattern)).collect();
+        Self { names, patterns, matching: Vec::new(), at: None }
+    }
+
+    /// The names to claim from; nothing: all.
+    async fn names(&mut self, shared: &Shared) -> Option<Vec<String>> {
+        if self.names.is_empty() && self.patterns.is_empty() {
+            return None;
+        }
+        if !self.patterns.is_empty() && self.at.is_none_or(|at| at.elapsed() > NAMES_AGE_MAX) {
+            match tokio::time::timeout(CLAIM_MAX, shared.store.waiting_queues()).await {
+                Ok(Ok(mut known)) => {
+                    known.retain(|name| self.patterns.iter().any(|pattern| pattern.matches(name)));
+                    self.matching = known.into_iter().filter(|name| !self.names.contains(name)).collect();
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "the names of queues cannot be read"),
+                Err(_) => tracing::warn!("the names of queues were not answered in time"),
+            }
+            self.at = Some(Instant::now());
+        }
+        Some(self.names.iter().chain(&self.matching).cloned().collect())
     }
 }
 

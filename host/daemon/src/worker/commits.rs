@@ -1,12 +1,13 @@
-//! Many jobs' commits in few calls: while some calls are under way the next commits gather.
+//! Many jobs' commits in few calls: while some calls are under way the next commits gather. Every partition has calls
+//! of its own, so that one whose server is away holds up no other.
 
 use super::shared::{Running, Shared};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use waymark_job::State;
 use waymark_store::{Commit, CommitAnswer};
 
-/// Calls under way at once. Two keep the store busy while the answer of one travels.
+/// Calls of a partition under way at once. Two keep the store busy while the answer of one travels.
 const CALLS_MAX: usize = 2;
 /// Most commits in one call.
 const BATCH_MAX: usize = 200;
@@ -20,23 +21,18 @@ pub(super) struct Item {
     pub(super) reply: Option<oneshot::Sender<CommitAnswer>>,
 }
 
-pub(super) async fn serve(shared: Arc<Shared>, mut items: mpsc::UnboundedReceiver<Item>) {
+/// Writes the commits of one partition.
+pub(super) async fn serve(shared: Arc<Shared>, partition: u16, mut items: mpsc::UnboundedReceiver<Item>) {
     let calls = Arc::new(Semaphore::new(CALLS_MAX));
-    let mut batch = Vec::with_capacity(BATCH_MAX);
+    let mut batch = Vec::new();
     loop {
         let Ok(call) = calls.clone().acquire_owned().await else { return };
         if items.recv_many(&mut batch, BATCH_MAX).await == 0 {
             return;
         }
-        let mut groups: HashMap<u16, Vec<Item>> = HashMap::new();
-        for item in batch.drain(..) {
-            groups.entry(item.partition).or_default().push(item);
-        }
-        let shared = shared.clone();
+        let (shared, items) = (shared.clone(), std::mem::take(&mut batch));
         tokio::spawn(async move {
-            for (partition, group) in groups {
-                write(&shared, partition, group).await;
-            }
+            write(&shared, partition, items).await;
             drop(call);
         });
     }

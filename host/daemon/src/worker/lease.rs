@@ -5,45 +5,68 @@ use super::{
     shared::{Shared, Wish},
 };
 use std::{collections::HashSet, sync::Arc, time::Duration};
+use tokio::task::JoinSet;
 use waymark_job::JobId;
 use waymark_store::Message;
 
 /// How often the claims in the store are compared with the jobs that are here.
 const RECONCILE: Duration = Duration::from_secs(10);
+/// How long a worker waits for partitions that do not answer before it begins with the others.
+const REGISTER_WAIT: Duration = Duration::from_secs(5);
 
-/// Registers every partition; waits until the store answers.
-pub(super) async fn register(shared: &Shared) {
-    for partition in 0..shared.store.partitions() {
-        loop {
-            match shared.store.register(partition, &shared.worker(), shared.config.worker.lease_ms).await {
-                Ok(()) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "the store does not answer");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
-            }
-        }
+/// Registers every partition; waits until the store answers. A partition that takes long is registered later: the
+/// others go on without it.
+pub(super) async fn register(shared: &Arc<Shared>) {
+    let worker = shared.worker();
+    let mut registering: JoinSet<_> = (0..shared.store.partitions())
+        .map(|partition| register_one(shared.clone(), partition, worker.clone()))
+        .collect();
+    let all = async { while registering.join_next().await.is_some() {} };
+    if tokio::time::timeout(REGISTER_WAIT, all).await.is_err() {
+        registering.detach_all();
     }
 }
 
-/// Renews the lease three times in its length; reaps what other workers left behind.
+async fn register_one(shared: Arc<Shared>, partition: u16, worker: String) {
+    while worker == shared.worker() && !shared.is_draining() {
+        match shared.store.register(partition, &worker, shared.config.worker.lease_ms).await {
+            Ok(()) => return shared.wake.notify_one(),
+            Err(error) => tracing::warn!(%error, partition, "the store does not answer"),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Renews the lease three times in its length, in all partitions at once; reaps what other workers left behind.
 pub(super) async fn serve(shared: Arc<Shared>) {
     let lease_ms = shared.config.worker.lease_ms;
     let mut ticks = tokio::time::interval(Duration::from_millis(lease_ms / 3));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for partition in 0..shared.store.partitions() {
+        let worker = shared.worker();
+        let renewals = (0..shared.store.partitions()).map(|partition| {
             let timer = shared.metrics.round_trip.start_timer();
-            let renewal = match shared.store.renew(partition, &shared.worker(), lease_ms).await {
-                Ok(renewal) => renewal,
-                Err(error) => {
-                    timer.stop_and_discard();
-                    tracing::warn!(%error, "the lease was not renewed");
-                    continue;
-                }
-            };
-            timer.observe_duration();
+            let renewal = shared.store.renew(partition, &worker, lease_ms);
+            async move {
+                let renewal = match tokio::time::timeout(Duration::from_millis(lease_ms / 3), renewal).await {
+                    Ok(Ok(renewal)) => renewal,
+                    Ok(Err(error)) => {
+                        timer.stop_and_discard();
+                        tracing::warn!(%error, partition, "the lease was not renewed");
+                        return None;
+                    }
+                    Err(_) => {
+                        timer.stop_and_discard();
+                        tracing::warn!(partition, "the lease was not renewed in time");
+                        return None;
+                    }
+                };
+                timer.observe_duration();
+                Some(renewal)
+            }
+        });
+        for renewal in futures_util::future::join_all(renewals).await.into_iter().flatten() {
             if !renewal.alive {
                 let jobs = shared.drop_all();
                 let worker = shared.renew_worker();
@@ -114,7 +137,7 @@ pub(super) async fn listen(shared: Arc<Shared>) {
                     _ => tracing::warn!(verb, "unknown control"),
                 }
             }
-            Message::Event { .. } | Message::Drain { .. } | Message::Schedules => {}
+            Message::Event { .. } | Message::Drain { .. } | Message::Pause { .. } | Message::Schedules => {}
         }
     }
 }

@@ -39,6 +39,8 @@ use tokio::{
 use waymark_sandbox as sandbox;
 use waymark_store::Store;
 
+/// Longest time to sign off from one partition.
+const GOODBYE_MAX: Duration = Duration::from_secs(3);
 /// How often a worker reports its figures.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -57,14 +59,15 @@ async fn serve() -> anyhow::Result<()> {
     let assignment: Assignment =
         serde_json::from_str(&first).context("a worker process is started by `waymark host`")?;
     let config = Arc::new(assignment.config);
-    let store = Store::connect(config.store(&assignment.redis_url)).await?;
+    let store = Store::connect(config.store(&assignment.redis_url)?).await?;
     let engine = sandbox::Engine::new(&sandbox::EngineOptions {
         memory_budget_bytes: config.worker.memory_bytes,
         instances_max: config.worker.slots + config.worker.threads,
         pooling: true,
     })?;
     let (reports, mut reports_out) = mpsc::unbounded_channel::<Report>();
-    let (commits, commits_in) = mpsc::unbounded_channel();
+    let (commits, commits_in): (Vec<_>, Vec<_>) =
+        (0..store.partitions()).map(|_| mpsc::unbounded_channel()).unzip();
     let (logs, writer) = logs::channel();
     let shared = Arc::new(Shared::new(
         config.clone(),
@@ -89,7 +92,10 @@ async fn serve() -> anyhow::Result<()> {
     let executors = (0..config.worker.threads)
         .map(|index| claims::executor(&shared, index))
         .collect::<Result<Vec<_>, _>>()?;
-    tokio::spawn(commits::serve(shared.clone(), commits_in));
+    shared.pause_claims(assignment.paused);
+    for (partition, items) in (0..).zip(commits_in) {
+        tokio::spawn(commits::serve(shared.clone(), partition, items));
+    }
     tokio::spawn(writer.serve(shared.store.clone()));
     lease::register(&shared).await;
     tokio::spawn(lease::serve(shared.clone()));
@@ -110,6 +116,7 @@ async fn serve() -> anyhow::Result<()> {
                         shared.set_plugins(plugins);
                         shared.wake.notify_one();
                     }
+                    Ok(Order::Pause(paused)) => shared.pause_claims(paused),
                     Ok(Order::Drain) => break,
                     Err(error) => tracing::error!(%error, "an order of the control process is malformed"),
                 },
@@ -138,9 +145,18 @@ async fn drain(shared: &Shared) {
             "steps did not end in time; their jobs go on elsewhere from their last commit"
         );
     }
-    for partition in 0..shared.store.partitions() {
-        if let Err(error) = shared.store.retire(partition, &shared.worker(), false).await {
-            tracing::warn!(%error, "this worker could not sign off; its lease will run out instead");
+    let worker = shared.worker();
+    let goodbyes = (0..shared.store.partitions())
+        .map(|partition| tokio::time::timeout(GOODBYE_MAX, shared.store.retire(partition, &worker, false)));
+    for goodbye in futures_util::future::join_all(goodbyes).await {
+        match goodbye {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "this worker could not sign off; its lease will run out instead");
+            }
+            Err(_) => {
+                tracing::warn!("this worker could not sign off in time; its lease will run out instead")
+            }
         }
     }
     tracing::info!(worker = shared.worker(), "worker drained");

@@ -15,6 +15,8 @@ pub struct Assignment {
     pub redis_url: String,
     /// Name of this worker; each start of a process adds its own ending.
     pub name: String,
+    /// It claims nothing until it is told to.
+    pub paused: bool,
 }
 
 /// Every later line that a worker reads.
@@ -23,6 +25,8 @@ pub struct Assignment {
 pub enum Order {
     /// The versions to hold, all of them.
     Plugins(Vec<Load>),
+    /// Claim nothing (true), or claim again.
+    Pause(bool),
     /// Finish the current steps, commit, release, end.
     Drain,
 }

@@ -166,7 +166,8 @@ pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) engine: sandbox::Engine,
     pub(super) metrics: WorkerMetrics,
-    pub(super) commits: mpsc::UnboundedSender<Item>,
+    /// One for each partition.
+    commits: Vec<mpsc::UnboundedSender<Item>>,
     pub(super) logs: Logs,
     /// There may be something to claim.
     pub(super) wake: Notify,
@@ -182,6 +183,7 @@ pub(super) struct Shared {
     early: Mutex<HashMap<(JobId, String), (Wish, Instant)>>,
     in_flight: AtomicUsize,
     draining: AtomicBool,
+    paused: AtomicBool,
     /// Moving average of the time a job stays on this worker, nanoseconds.
     stay_ns: AtomicU64,
     started: Instant,
@@ -197,7 +199,7 @@ impl Shared {
         engine: sandbox::Engine,
         name: String,
         metrics: WorkerMetrics,
-        commits: mpsc::UnboundedSender<Item>,
+        commits: Vec<mpsc::UnboundedSender<Item>>,
         logs: Logs,
         reports: mpsc::UnboundedSender<Report>,
     ) -> anyhow::Result<Self> {
@@ -222,6 +224,7 @@ impl Shared {
             early: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             stay_ns: AtomicU64::new(10_000_000),
             started: Instant::now(),
             claimed_at_ms: AtomicU64::new(0),
@@ -280,6 +283,14 @@ impl Shared {
         }
     }
 
+    /// Hands over a commit.
+    pub(super) fn commit(&self, item: Item) {
+        if let Some(commits) = self.commits.get(usize::from(item.partition)) {
+            // Whoever writes them ends only with the process.
+            let _ = commits.send(item);
+        }
+    }
+
     pub(super) fn report(&self, report: Report) {
         // The thread that writes them ends only with the process.
         let _ = self.reports.send(report);
@@ -287,6 +298,16 @@ impl Shared {
 
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Relaxed)
+    }
+
+    /// Claims nothing, or claims again; what is here goes on.
+    pub(super) fn pause_claims(&self, paused: bool) {
+        self.paused.store(paused, Relaxed);
+        self.wake.notify_one();
     }
 
     pub(super) fn drain(&self) {

@@ -107,7 +107,7 @@ impl Host {
         std::fs::create_dir_all(&config.plugins_dir).unwrap();
         change(&mut config.api);
         let config = Arc::new(config);
-        let store = Store::connect(Options { url, ..config.store("") }).await.unwrap();
+        let store = Store::connect(Options { url, ..config.store("").unwrap() }).await.unwrap();
         store.put_type(TYPE, r#"{"name":"elsewhere","version":"1.0.0"}"#).await.unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let executable = PathBuf::from(env!("CARGO_BIN_EXE_waymark"));

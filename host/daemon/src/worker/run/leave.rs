@@ -94,7 +94,7 @@ impl Job<'_> {
         self.shared.logs.say(self.id, line.to_string());
         let (reply, answer) = oneshot::channel();
         let commit = self.commit_of(self.base.clone(), Then::Paused, None, Vec::new(), Vec::new());
-        let _ = self.shared.commits.send(self.item(commit, Some(reply)));
+        self.shared.commit(self.item(commit, Some(reply)));
         let paused = matches!(answer.await, Ok(CommitAnswer::Done(State::Paused) | CommitAnswer::Already));
         self.shared.leave(std::iter::once((&self.id, self.running)));
         if paused

@@ -329,7 +329,7 @@ impl Job<'_> {
     /// The job leaves whatever the answer is.
     fn send_last(&self, commit: Commit) {
         // The receiver lives as long as the process.
-        let _ = self.shared.commits.send(self.item(commit, None));
+        self.shared.commit(self.item(commit, None));
     }
 
     /// Whoever sees the end of a job sees its whole log.
@@ -360,7 +360,7 @@ impl Job<'_> {
         }
         let record = commit.record.clone();
         let (reply, answer) = oneshot::channel();
-        let _ = self.shared.commits.send(self.item(commit, Some(reply)));
+        self.shared.commit(self.item(commit, Some(reply)));
         let answer = tokio::select! {
             answer = answer => answer.unwrap_or(CommitAnswer::Lost),
             () = self.running.dropped() => CommitAnswer::Lost,

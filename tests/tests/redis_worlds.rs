@@ -1,0 +1,230 @@
+//! Redis as it is out there: full, read-only, silent, behind TLS, with users that may do little.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+use support::{configure, done};
+use waymark_tests::{
+    PATIENCE, World, eventually, guest,
+    host::Host,
+    redis::{Redis, free_port},
+};
+
+/// Steps of a job that is under way while Redis is away.
+const STEPS: u64 = 200;
+const CONFIG: &str = "[worker]\nlease_ms = 3000\n[plugins.counter]\ncheckpoint = { every_ms = 100 }\n";
+/// Readiness tells the truth after so long.
+const TOLD_WITHIN: Duration = Duration::from_secs(6);
+
+fn long() -> Value {
+    json!({"type": "counter", "input": {"steps": STEPS, "work_us": 10_000, "emit": true}})
+}
+
+fn short() -> Value {
+    json!({"type": "counter", "input": {"steps": 3}})
+}
+
+/// A long job that has begun, and one that waits on purpose.
+fn jobs(host: &Host) -> [String; 2] {
+    let running = host.submit(&long());
+    let later = host.submit(&json!({"type": "counter", "input": {"steps": 3}, "delay_ms": 3_600_000}));
+    let _ = host.until(&running, "begun", |job| job["step"].as_u64() > Some(0));
+    [running, later]
+}
+
+fn ends_well(host: &Host, id: &str) {
+    assert_eq!(host.result(id)["sum"], STEPS * (STEPS + 1) / 2);
+    assert_eq!(host.outputs(id).len() as u64, STEPS, "every record once");
+    assert_eq!(host.job(id)["attempt"], 1);
+}
+
+/// Waits until `/readyz` says this, and says how long that took.
+fn readiness(host: &Host, status: u16, what: &str) -> String {
+    let from = Instant::now();
+    let detail = eventually(&format!("/readyz answers {status}: {what}"), TOLD_WITHIN, || {
+        let answer = host.get("/readyz");
+        (answer.status == status).then(|| answer.body["detail"].to_string())
+    });
+    println!("{what}: /readyz answers {status} after {} ms", from.elapsed().as_millis());
+    detail
+}
+
+#[test]
+fn a_full_redis_takes_nothing_new_and_loses_nothing() {
+    let world = World::new(CONFIG);
+    let host = world.host(&["counter"]);
+    let [running, later] = jobs(&host);
+    let claims_lost = host.metric("waymark_claims_lost_total");
+    assert_eq!(world.redis.command(&["CONFIG", "SET", "maxmemory", "1mb"]), "+OK");
+    let refused = host.post("/api/v1/jobs", &short());
+    assert_eq!((refused.status, refused.code()), (507, "store-full"), "{refused:?}");
+    let why = readiness(&host, 503, "memory is full");
+    assert!(why.contains("OOM"), "{why}");
+    // Longer than the lease: the job stays this worker's all the time.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(host.job(&running)["status"], "running");
+    assert_eq!(host.control(&later, "pause").status, 202, "controls work");
+    assert_eq!(host.control(&later, "cancel").status, 202);
+    assert_eq!(host.delete(&later).status, 204, "so does deleting");
+    assert_eq!(host.request("POST", "/api/v1/queues/counter/pause", &[], b"").status, 202);
+    assert_eq!(host.request("POST", "/api/v1/queues/counter/resume", &[], b"").status, 202);
+    assert_eq!(world.redis.command(&["CONFIG", "SET", "maxmemory", "0"]), "+OK");
+    readiness(&host, 200, "memory is free again");
+    ends_well(&host, &running);
+    assert_eq!(host.metric("waymark_claims_lost_total"), claims_lost, "no claim was lost");
+    assert_eq!(host.result(&host.submit(&short()))["sum"], 6);
+}
+
+#[test]
+fn a_read_only_redis_makes_jobs_wait() {
+    let world = World::new(CONFIG);
+    let host = world.host(&["counter"]);
+    let nobody = free_port().to_string();
+    for (stale, name) in [("yes", "READONLY"), ("no", "MASTERDOWN")] {
+        let [running, _] = jobs(&host);
+        assert_eq!(world.redis.command(&["CONFIG", "SET", "replica-serve-stale-data", stale]), "+OK");
+        assert_eq!(world.redis.command(&["REPLICAOF", "127.0.0.1", &nobody]), "+OK");
+        let refused = host.post("/api/v1/jobs", &short());
+        assert_eq!((refused.status, refused.code()), (503, "store-unavailable"), "{name}: {refused:?}");
+        readiness(&host, 503, name);
+        assert_eq!(world.redis.command(&["REPLICAOF", "NO", "ONE"]), "+OK");
+        readiness(&host, 200, &format!("no more {name}"));
+        ends_well(&host, &running);
+    }
+}
+
+#[test]
+fn a_silent_redis_is_known_soon_and_costs_no_job() {
+    let world = World::new(CONFIG);
+    let host = world.host(&["counter"]);
+    let [running, _] = jobs(&host);
+    world.redis.freeze();
+    let why = readiness(&host, 503, "Redis is frozen");
+    assert!(why.contains("does not answer"), "{why}");
+    std::thread::sleep(Duration::from_secs(4));
+    world.redis.wake();
+    readiness(&host, 200, "Redis is awake again");
+    assert_eq!(host.result(&running)["sum"], STEPS * (STEPS + 1) / 2);
+    assert_eq!(host.outputs(&running).len() as u64, STEPS, "every record once");
+}
+
+/// An authority, and certificates of a server and a client that it signed, in `folder`.
+fn certificates(folder: &Path) {
+    let openssl = |arguments: &str| {
+        let mut command = Command::new("openssl");
+        command.args(arguments.split(' ')).current_dir(folder);
+        done(&mut command).unwrap_or_else(|error| panic!("{error}"));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=authority"));
+    for name in ["server", "client"] {
+        openssl(&format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
+        let names = folder.join(format!("{name}.names"));
+        std::fs::write(names, "subjectAltName=IP:127.0.0.1,DNS:localhost").expect("a file");
+        openssl(&format!(
+            "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out {name}.crt -days 2 -extfile {name}.names"
+        ));
+    }
+}
+
+#[test]
+fn over_tls_a_private_authority_and_a_client_certificate_are_enough() {
+    let world = World::new(CONFIG);
+    let folder = world.folder();
+    certificates(&folder);
+    let (port, file) = (free_port(), |name: &str| folder.join(name).display().to_string());
+    let server = Redis::with(&[
+        "--tls-port",
+        &port.to_string(),
+        "--tls-cert-file",
+        &file("server.crt"),
+        "--tls-key-file",
+        &file("server.key"),
+        "--tls-ca-cert-file",
+        &file("ca.crt"),
+        "--tls-auth-clients",
+        "yes",
+    ]);
+    let world = world.at(&format!("rediss://127.0.0.1:{port}"));
+    let mut host = world.empty_host();
+    let keys = format!(
+        "[redis]\ntls_ca = {:?}\ntls_cert = {:?}\ntls_key = {:?}\n",
+        file("ca.crt"),
+        file("client.crt"),
+        file("client.key")
+    );
+    configure(&host, |text| text.replace("[redis]\n", &keys));
+    guest::copy("counter", &host.plugins);
+    host.start();
+    host.wait_for_plugins(&["counter"]);
+    assert_eq!(host.result(&host.submit(&short()))["sum"], 6);
+    assert_ne!(server.command(&["DBSIZE"]), ":0", "the jobs are there");
+}
+
+/// The rules that the manual gives.
+fn rules() -> Vec<String> {
+    let manual =
+        std::fs::read_to_string(waymark_tests::root().join("docs/operating.md")).expect("the manual");
+    let line = manual.lines().find(|line| line.starts_with("ACL SETUSER waymark ")).expect("the rules");
+    line.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn a_user_with_the_rights_of_the_manual_can_run_everything_and_see_nothing_else() {
+    let world = World::new(CONFIG);
+    let rules = rules();
+    let words: Vec<_> = rules.iter().map(String::as_str).collect();
+    assert_eq!(world.redis.command(&words), "+OK");
+    let password = rules.iter().find_map(|rule| rule.strip_prefix('>')).expect("a password");
+    let world = {
+        let port = world.redis.port;
+        world.at(&format!("redis://waymark:{password}@127.0.0.1:{port}"))
+    };
+    let host = world.host(&["counter"]);
+    let [running, later] = jobs(&host);
+    assert_eq!(host.control(&running, "pause").status, 202);
+    host.reaches(&running, "paused");
+    assert_eq!(host.control(&running, "resume").status, 202);
+    ends_well(&host, &running);
+    let called = host.submit(&json!({"type": "counter", "input": {"steps": 4, "await_signal": "go"}}));
+    host.reaches(&called, "waiting");
+    assert!(host.post(&format!("/api/v1/jobs/{called}/signals/go"), &json!(1)).status < 300);
+    assert_eq!(host.result(&called)["sum"], 10);
+    assert_eq!(host.delete(&later).status, 204);
+    for path in ["/api/v1/hosts", "/api/v1/queues", "/api/v1/counts", "/api/v1/jobs?limit=10", "/metrics"] {
+        let _ = host.get(path).expect(200);
+    }
+    assert_eq!(host.request("POST", "/api/v1/queues/counter/purge", &[], b"").status, 202);
+    assert!(host.metric("waymark_redis_ping_seconds") > 0.0);
+    let log = world.redis.command(&["ACL", "LOG"]);
+    assert_eq!(log, "*0", "nothing was refused");
+}
+
+#[test]
+fn deployments_with_different_prefixes_do_not_see_each_other() {
+    let world = World::new(CONFIG);
+    let [one, other] = ["one", "other"].map(|prefix| {
+        let mut host = world.empty_host();
+        configure(&host, |text| text.replace("[redis]\n", &format!("[redis]\nprefix = {prefix:?}\n")));
+        guest::copy("counter", &host.plugins);
+        host.start();
+        host.wait_for_plugins(&["counter"]);
+        host
+    });
+    let id = one.submit(&short());
+    assert_eq!(one.result(&id)["sum"], 6);
+    assert_eq!(other.get(&format!("/api/v1/jobs/{id}")).status, 404);
+    let jobs = other.get("/api/v1/jobs?limit=10").expect(200);
+    assert_eq!(jobs["jobs"], json!([]));
+    for host in [&one, &other] {
+        eventually("each sees itself alone", PATIENCE, || {
+            let hosts = host.get("/api/v1/hosts").expect(200);
+            (hosts["hosts"].as_array().map(Vec::len) == Some(1)).then_some(())
+        });
+    }
+}
