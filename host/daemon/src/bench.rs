@@ -63,6 +63,10 @@ pub struct Arguments {
     /// Partitions of that store.
     #[arg(long, default_value_t = 1)]
     partitions: u16,
+    /// Also measure jobs of 100 flow keys under limits that are not reached, each with a unique key and a retry
+    /// policy of its own.
+    #[arg(long)]
+    limits: bool,
 }
 
 struct Bench {
@@ -122,6 +126,15 @@ impl Bench {
             let took = self.drain(arguments.jobs).await?;
             rate("throughput", arguments.jobs, took, 1);
             self.switch("pause").await?;
+        }
+        if arguments.jobs > 0 && arguments.limits {
+            self.limit().await?;
+            let took = self.fill_limited().await?;
+            rate("enqueue_batch_http_limited", arguments.jobs, took, 1);
+            let took = self.drain(arguments.jobs).await?;
+            rate("throughput_limited", arguments.jobs, took, 1);
+            self.switch("pause").await?;
+            self.unlimit().await?;
         }
         if arguments.singles > 0 {
             let (took, samples) = self.fill_one_by_one(1).await?;
@@ -185,8 +198,50 @@ impl Bench {
     }
 
     async fn clean(&self) -> anyhow::Result<()> {
+        if self.arguments.limits {
+            self.unlimit().await?;
+        }
         self.purge().await?;
         self.switch("resume").await
+    }
+
+    fn limits_path(&self) -> String {
+        format!("/api/v1/queues/{}/limits", self.queue)
+    }
+
+    /// Limits of every kind, none of which is ever reached: what they cost, not what they hold back.
+    async fn limit(&self) -> anyhow::Result<()> {
+        let limits = json!({
+            "concurrency": 1_000_000, "rate": {"count": 1_000_000, "per_ms": 1_000},
+            "per_key": {"concurrency": 100_000, "rate": {"count": 1_000_000, "per_ms": 1_000, "burst": 1_000_000}},
+        });
+        self.client.send(self.client.request(Method::PUT, &self.limits_path()).json(&limits)).await.map(drop)
+    }
+
+    async fn unlimit(&self) -> anyhow::Result<()> {
+        self.client.delete(&self.limits_path()).await
+    }
+
+    async fn fill_limited(&self) -> anyhow::Result<Duration> {
+        let Arguments { jobs, batch, .. } = self.arguments;
+        let plain = self.job();
+        let plain = plain.strip_suffix('}').unwrap_or(&plain);
+        let begin = Instant::now();
+        for from in (0..jobs).step_by(usize::try_from(batch)?) {
+            let list: Vec<_> = (from..jobs.min(from + batch))
+                .map(|number| {
+                    format!(
+                        "{plain},\"unique_key\":\"{}-{number}\",\"flow_key\":\"k{}\",\
+                         \"retry\":{{\"max_attempts\":3,\"backoff\":\"linear\"}}}}",
+                        self.queue,
+                        number % 100
+                    )
+                })
+                .collect();
+            self.post("/api/v1/jobs/batch", Bytes::from(format!("{{\"jobs\":[{}]}}", list.join(","))))
+                .await?;
+        }
+        Ok(begin.elapsed())
     }
 
     async fn fill_by_batch(&self, connections: u64) -> anyhow::Result<Duration> {
