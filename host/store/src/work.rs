@@ -205,7 +205,7 @@ impl Store {
         self.beat(partition, worker, lease_ms, true).await.map(drop)
     }
 
-    /// Renews the lease of a worker and takes back jobs of workers that are gone, at most 1,000.
+    /// Renews the lease of a worker and takes back the jobs of workers that are gone.
     ///
     /// # Errors
     /// The server does not answer.
@@ -220,14 +220,32 @@ impl Store {
         lease_ms: u64,
         register: bool,
     ) -> Result<Renewal, Error> {
+        let (mut renewal, mut more) = self.beat_once(partition, worker, lease_ms, register).await?;
+        // A dead worker may have held thousands; each call takes a portion, so that none holds up the server.
+        while more {
+            let (next, again) = self.beat_once(partition, worker, lease_ms, false).await?;
+            renewal = Renewal { reaped: renewal.reaped + next.reaped, ..next };
+            more = again;
+        }
+        Ok(renewal)
+    }
+
+    async fn beat_once(
+        &self,
+        partition: u16,
+        worker: &str,
+        lease_ms: u64,
+        register: bool,
+    ) -> Result<(Renewal, bool), Error> {
         let mut call = self.call(&self.inner.scripts.renew, partition);
         call.arg(worker).arg(lease_ms).arg(u8::from(register)).arg(self.options().crashes_max);
-        let (alive, now_ms, reaped, pauses): (u8, u64, u64, Vec<String>) = {
+        let (alive, now_ms, reaped, more, pauses): (u8, u64, u64, u8, Vec<String>) = {
             let mut answer: Vec<redis::Value> = call.run().await?;
-            let pauses = answer.split_off(answer.len().min(3));
+            let pauses = answer.split_off(answer.len().min(4));
             let mut head = answer.into_iter();
             let mut next = || head.next().unwrap_or(redis::Value::Nil);
             (
+                redis::from_redis_value(next()).map_err(redis::RedisError::from)?,
                 redis::from_redis_value(next()).map_err(redis::RedisError::from)?,
                 redis::from_redis_value(next()).map_err(redis::RedisError::from)?,
                 redis::from_redis_value(next()).map_err(redis::RedisError::from)?,
@@ -240,7 +258,7 @@ impl Store {
         };
         self.inner.clock.set(now_ms);
         let pauses = pauses.iter().filter_map(|id| JobId::parse(id).ok()).collect();
-        Ok(Renewal { alive: alive == 1, pauses, reaped, now_ms })
+        Ok((Renewal { alive: alive == 1, pauses, reaped, now_ms }, more == 1))
     }
 
     /// Takes waiting jobs. Not to be repeated when the answer was lost: call [`Store::recover`] first.
