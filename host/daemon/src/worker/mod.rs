@@ -20,7 +20,7 @@ pub mod protocol;
 mod run;
 mod shared;
 
-pub(crate) use native::is_open;
+pub(crate) use native::{GRAPH_BYTES_MAX, WORKFLOW, is_open};
 pub(crate) use run::classify;
 
 use crate::metrics::WorkerMetrics;

@@ -186,6 +186,8 @@ pub(super) struct Shared {
     paused: AtomicBool,
     /// Moving average of the time a job stays on this worker, nanoseconds.
     stay_ns: AtomicU64,
+    /// Graphs of the workflows that it coordinates.
+    pub(super) graphs: native::Graphs,
     started: Instant,
     claimed_at_ms: AtomicU64,
     nonce: String,
@@ -226,6 +228,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             stay_ns: AtomicU64::new(10_000_000),
+            graphs: native::Graphs::default(),
             started: Instant::now(),
             claimed_at_ms: AtomicU64::new(0),
             nonce,

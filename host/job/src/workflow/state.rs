@@ -40,6 +40,7 @@ pub enum Phase {
 /// The items of a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Items {
+    #[serde(with = "letters")]
     letters: Vec<u8>,
     runs: Vec<u32>,
 }
@@ -53,6 +54,7 @@ pub struct State {
     pub seen: u64,
     /// What the workflow is about.
     pub phase: Phase,
+    #[serde(with = "letters")]
     letters: Vec<u8>,
     runs: Vec<u32>,
     maps: BTreeMap<u32, Items>,
@@ -89,6 +91,20 @@ pub struct Counts {
     pub cancelled: usize,
     /// Never started, because the workflow stopped before.
     pub skipped: usize,
+}
+
+/// Letters are written as one text.
+mod letters {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(letters: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(letters).unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_ascii() { Ok(text.into_bytes()) } else { Err(D::Error::custom("a letter is no letter")) }
+    }
 }
 
 fn is_open(letter: u8) -> bool {
@@ -331,6 +347,14 @@ impl State {
     #[must_use]
     pub fn cause(&self) -> Option<usize> {
         self.cause.map(|node| node as usize)
+    }
+
+    /// The first item of a map that failed or was cancelled.
+    #[must_use]
+    pub fn failed_item(&self, node: usize) -> Option<usize> {
+        let letters = &self.maps.get(&(node as u32))?.letters;
+        let failed = letters.iter().position(|letter| *letter == FAILED);
+        failed.or_else(|| letters.iter().position(|letter| *letter == CANCELLED))
     }
 
     /// Why a node could not be started.

@@ -12,11 +12,11 @@ pub(super) const NAME: &str = "waymark.echo";
 pub(super) struct Echo;
 
 impl Native for Echo {
-    fn begin(_: &Context, _: Option<&[u8]>) -> Result<Self, Fault> {
+    fn begin(_: &Context<'_>, _: Option<&[u8]>) -> Result<Self, Fault> {
         Ok(Self)
     }
 
-    async fn step(&mut self, context: &Context) -> Result<Next, Fault> {
+    async fn step(&mut self, context: &Context<'_>) -> Result<Next, Fault> {
         Ok(Next::Completed(context.spec.input.clone()))
     }
 

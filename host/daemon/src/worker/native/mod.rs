@@ -8,15 +8,23 @@
 //! A new one is a file here that implements [`Native`], a name in [`TYPES`] and an arm in [`run`].
 
 mod echo;
+mod workflow;
 
-use super::run::{Effects, Instance, Job, Next, Stop};
-use std::sync::Arc;
-use waymark_job::Spec;
+pub(crate) use workflow::{GRAPH_BYTES_MAX, NAME as WORKFLOW};
+
+pub(super) use workflow::Graphs;
+
+use super::{
+    run::{Effects, Instance, Job, Next, Stop},
+    shared::Shared,
+};
+use std::{sync::Arc, time::Duration};
+use waymark_job::{JobId, Record, Spec};
 use waymark_sandbox::Fault;
-use waymark_store::NewCheckpoint;
+use waymark_store::{Error, NewCheckpoint};
 
 /// Every one of them. A worker serves them all, whatever plugins it has.
-pub(super) const TYPES: [&str; 1] = [echo::NAME];
+pub(super) const TYPES: [&str; 2] = [echo::NAME, workflow::NAME];
 /// What no plugin's name begins with.
 const PREFIX: &str = "waymark.";
 
@@ -30,21 +38,47 @@ pub(crate) fn is_open(job_type: &str) -> bool {
     job_type == echo::NAME
 }
 
-/// What a job must know of itself.
-pub(super) struct Context {
+/// What a job must know of itself and of its worker.
+pub(super) struct Context<'a> {
+    pub(super) id: JobId,
     pub(super) spec: Arc<Spec>,
+    /// As it was when the worker took the job.
+    pub(super) record: Record,
+    pub(super) shared: &'a Shared,
+}
+
+/// How long a job waits before it asks a store again that is away.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+impl Context<'_> {
+    /// Asks the store until it answers: a store that is away costs no attempt. Cancel-safe.
+    pub(super) async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        ask: impl Fn() -> F,
+    ) -> Result<T, Fault> {
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if error.is_passing() => {
+                    tracing::warn!(job_id = %self.id, %error, "the store does not answer");
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                Err(error) => return Err(Fault::Host(error.to_string())),
+            }
+        }
+    }
 }
 
 /// A job type in Rust. One value runs one job until it leaves the worker.
 pub(super) trait Native: Sized {
     /// At the beginning (no state), or from the last checkpoint.
-    fn begin(context: &Context, state: Option<&[u8]>) -> Result<Self, Fault>;
+    fn begin(context: &Context<'_>, state: Option<&[u8]>) -> Result<Self, Fault>;
 
     /// A bounded piece of work. It may be dropped at any await, when the job is taken away or its time is over; what
     /// it did outside is then repeated. Failures carry their kind, as those of plugins do.
-    async fn step(&mut self, context: &Context) -> Result<Next, Fault>;
+    async fn step(&mut self, context: &Context<'_>) -> Result<Next, Fault>;
 
-    /// The state after the last step.
+    /// The state after the last step, JSON.
     fn checkpoint(&self) -> Vec<u8>;
 
     /// What takes effect with the commit of the last step; it is handed over once. By default nothing.
@@ -57,6 +91,7 @@ pub(super) trait Native: Sized {
 pub(super) async fn run(job: &mut Job<'_>) -> Result<(), Stop> {
     match job.spec.job_type.as_str() {
         echo::NAME => drive::<echo::Echo>(job).await,
+        workflow::NAME => drive::<workflow::Workflow>(job).await,
         // A newer host's: this worker did not ask for it.
         _ => Err(Stop::Release(None)),
     }
@@ -66,25 +101,26 @@ async fn drive<N: Native>(job: &mut Job<'_>) -> Result<(), Stop> {
     job.set_policy(Arc::new(job.shared.config.policy(&job.spec.job_type)));
     let state =
         if job.base.step == 0 { None } else { Some(job.load().await?.checkpoint.ok_or(Stop::Expired)?) };
-    let context = Context { spec: job.spec.clone() };
+    let context =
+        Context { id: job.id, spec: job.spec.clone(), record: job.base.clone(), shared: job.shared };
     let native = N::begin(&context, state.as_ref().map(|checkpoint| checkpoint.state.as_slice()));
     job.work(Running { native: native.map_err(Stop::Fault)?, context }).await
 }
 
 /// A native job as the worker's loop sees it.
-struct Running<N> {
+struct Running<'a, N> {
     native: N,
-    context: Context,
+    context: Context<'a>,
 }
 
-impl<N: Native> Instance for Running<N> {
+impl<N: Native> Instance for Running<'_, N> {
     async fn step(&mut self) -> Result<Next, Fault> {
         self.native.step(&self.context).await
     }
 
     async fn checkpoint(&mut self) -> Result<NewCheckpoint, Fault> {
         Ok(NewCheckpoint {
-            mime_type: "application/octet-stream".to_owned(),
+            mime_type: "application/json".to_owned(),
             state_version: 1,
             state: self.native.checkpoint(),
             plugin_version: env!("CARGO_PKG_VERSION").to_owned(),
