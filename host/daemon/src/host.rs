@@ -29,7 +29,7 @@ use waymark_store::{Message, Store};
 
 /// How often a host says that it is there; others forget it after three times as long.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How often controls of parents are passed on to their children.
+/// How often controls of parents are passed on that nobody passed on yet.
 const SPREAD: Duration = Duration::from_secs(1);
 /// A worker that ended by itself is started again after so long.
 const RESTART_WAIT: Duration = Duration::from_millis(500);
@@ -476,7 +476,7 @@ async fn heartbeat(
     }
 }
 
-/// Passes on what was asked of parents to their children.
+/// Finishes what somebody who asked something of a parent left unfinished.
 async fn spread(store: Store) {
     let mut ticks = tokio::time::interval(SPREAD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

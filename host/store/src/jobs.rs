@@ -493,7 +493,10 @@ impl Store {
     }
 
     /// The jobs of one partition that are there, in the order asked for.
-    async fn views(&self, partition: u16, ids: &[JobId]) -> Result<Vec<View>, Error> {
+    ///
+    /// # Errors
+    /// The server does not answer, or what is stored cannot be read.
+    pub async fn views(&self, partition: u16, ids: &[JobId]) -> Result<Vec<View>, Error> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }

@@ -94,7 +94,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Filtered<T> {
 }
 
 /// States by their names, with commas between them.
-fn states(names: Option<&str>) -> Result<Vec<State>, Problem> {
+pub(super) fn states(names: Option<&str>) -> Result<Vec<State>, Problem> {
     let state = |name| {
         State::from_name(name).ok_or_else(|| {
             let all = State::ALL.map(State::name).join(", ");

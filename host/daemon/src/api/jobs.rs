@@ -9,6 +9,7 @@ use super::{
     request::{self, Id, Params, invalid_query, limit, reply, shorten},
     submission::{QUEUE_RULE, Submission, is_label, is_queue},
 };
+use crate::worker::WORKFLOW;
 use axum::{
     body::Body,
     extract::State as Shared,
@@ -20,7 +21,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 use waymark_job::{Control, JobId, Record, Spec, State, record::PRIORITY_MAX};
-use waymark_store::{ControlAnswer, Created, NewJob, SignalAnswer, View};
+use waymark_store::{ControlAnswer, Created, NewJob, Page, SignalAnswer, View};
 
 /// Longest wait of a long poll, milliseconds. Below the idle limits of common proxies' operators, not of proxies.
 const WAIT_MS_MAX: u64 = 300_000;
@@ -216,6 +217,14 @@ pub(super) struct JobPage<'a> {
     next_cursor: Option<&'a str>,
 }
 
+impl<'a> JobPage<'a> {
+    /// The page as the store knows it.
+    pub(super) fn new(page: &'a Page, include: Include) -> Self {
+        let jobs = page.jobs.iter().map(|view| Job::new(view, include)).collect();
+        Self { jobs, next_cursor: page.cursor.as_deref() }
+    }
+}
+
 /// Lists jobs, newest first.
 #[utoipa::path(
     get, path = "/api/v1/jobs", tag = "jobs", operation_id = "list_jobs", params(Which, List),
@@ -241,8 +250,7 @@ pub(super) async fn list(
     let most = if include == Include::NONE { LIST_MAX } else { LIST_FULL_MAX };
     let limit = limit(query.limit, LIST_DEFAULT, most)?;
     let page = service.store.list(&filter, limit, query.cursor.as_deref()).await?;
-    let jobs = page.jobs.iter().map(|view| Job::new(view, include)).collect();
-    Ok(reply(StatusCode::OK, &JobPage { jobs, next_cursor: page.cursor.as_deref() }))
+    Ok(reply(StatusCode::OK, &JobPage::new(&page, include)))
 }
 
 /// Shows a job.
@@ -270,8 +278,14 @@ pub(super) async fn show(
     responses((status = 204, description = "It is gone.")),
 )]
 pub(super) async fn delete(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
-    let correlation_id = service.view(&id).await?.spec.correlation_id;
-    if service.store.delete(&id).await? {
+    let spec = service.view(&id).await?.spec;
+    let correlation_id = spec.correlation_id;
+    let deleted = if spec.job_type == WORKFLOW {
+        service.store.delete_workflow(&id).await?
+    } else {
+        service.store.delete(&id).await?
+    };
+    if deleted {
         tracing::info!(job_id = %id, correlation_id, "job deleted");
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
@@ -279,7 +293,7 @@ pub(super) async fn delete(Shared(service): Shared<Arc<Service>>, Id(id): Id) ->
     }
 }
 
-async fn control(
+pub(super) async fn control(
     service: &Service,
     id: JobId,
     control: Control,
@@ -288,6 +302,8 @@ async fn control(
     let answer = service.store.control(&id, control, from).await?;
     match answer {
         ControlAnswer::Done(_) | ControlAnswer::Pending => {
+            // What is left unfinished here the control process of any host finishes.
+            service.store.spread(id.partition()).await?;
             let view = service.view(&id).await?;
             let correlation_id = view.spec.correlation_id.as_deref();
             tracing::info!(job_id = %id, correlation_id, control = control.name(), "control accepted");

@@ -9,6 +9,7 @@
 //! * [`submission`]: what a caller asks for becomes a job; [`answer`]: what a job looks like.
 //! * [`jobs`], [`batch`], [`replay`], [`bulk`] and [`filter`], [`events`], [`output`], [`checkpoints`], [`plugins`],
 //!   [`queues`], [`limits`], [`schedules`], [`hosts`], [`error_groups`], [`health`].
+//! * [`workflows`]: graphs of jobs.
 //! * [`feed`]: one subscription to the store, shared by all who wait for a job.
 //! * [`openapi`]: the document, generated from the above.
 //! * [`error`]: problem documents and their codes.
@@ -39,6 +40,7 @@ pub mod request;
 pub mod schedules;
 pub mod server;
 pub mod submission;
+pub mod workflows;
 
 use crate::{config, directory, host::Readiness, metrics::Metrics, scheduler::Maintenance};
 use axum::Router;

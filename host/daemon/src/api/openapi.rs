@@ -3,7 +3,7 @@
 
 use super::{
     Service, batch, bulk, checkpoints, error, error_groups, events, health, hosts, jobs, limits, output,
-    plugins, queues, replay, schedules,
+    plugins, queues, replay, schedules, workflows,
 };
 use axum::{
     http::header,
@@ -28,6 +28,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
     ),
     tags(
         (name = "jobs", description = "Create, follow and control jobs."),
+        (name = "workflows", description = "Graphs of jobs that need one another."),
         (name = "plugins", description = "Job types."),
         (name = "queues", description = "Lines of jobs, and how many there are."),
         (name = "errors", description = "Failures, folded by what they have in common."),
@@ -73,6 +74,9 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(output::logs))
         .routes(routes!(checkpoints::newest))
         .routes(routes!(checkpoints::list))
+        .routes(routes!(workflows::create, workflows::list))
+        .routes(routes!(workflows::show))
+        .routes(routes!(workflows::retry))
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::show, plugins::put, plugins::delete))
         .routes(routes!(queues::list))

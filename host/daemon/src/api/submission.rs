@@ -388,6 +388,23 @@ impl Service {
         }
     }
 
+    /// Is there such a job type, and does the input fit it where both are known?
+    pub(super) async fn check_task(
+        &self,
+        job_type: &str,
+        input: Option<&serde_json::Value>,
+    ) -> Result<Vec<String>, Problem> {
+        if is_open(job_type) {
+            return Ok(Vec::new());
+        }
+        match self.directory.validate(job_type, input.unwrap_or(&serde_json::Value::Null)) {
+            Validation::Invalid(found) if input.is_some() => Ok(found),
+            Validation::Valid | Validation::Invalid(_) => Ok(Vec::new()),
+            Validation::Unknown if is_job_type(job_type) && self.is_known(job_type).await? => Ok(Vec::new()),
+            Validation::Unknown => Ok(vec![format!("no host knows the job type {:?}", shorten(job_type))]),
+        }
+    }
+
     async fn is_known(&self, job_type: &str) -> Result<bool, Problem> {
         if let Some(known) = self.types.look(job_type) {
             return Ok(known);

@@ -13,6 +13,7 @@ pub mod queue;
 pub mod schedule;
 pub mod table;
 pub mod watch;
+pub mod workflow;
 
 pub use client::{Client, Remote};
 pub use host::HostCommand;
@@ -67,6 +68,15 @@ pub enum Command {
         #[command(subcommand)]
         command: schedule::ScheduleCommand,
     },
+    /// Submit, follow and control graphs of jobs.
+    Workflow {
+        /// Which host.
+        #[command(flatten)]
+        remote: Remote,
+        /// What to do.
+        #[command(subcommand)]
+        command: workflow::WorkflowCommand,
+    },
     /// `waymark host list|drain`: the daemon's own command carries it.
     #[command(skip)]
     Host(HostCommand),
@@ -91,6 +101,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Queue { remote, command } => queue::run(&Client::new(&remote)?, command).await,
         Command::Errors { remote, command } => errors::run(&Client::new(&remote)?, command).await,
         Command::Schedule { remote, command } => schedule::run(&Client::new(&remote)?, command).await,
+        Command::Workflow { remote, command } => workflow::run(&Client::new(&remote)?, command).await,
         Command::Host(command) => host::run(command).await,
     }
 }

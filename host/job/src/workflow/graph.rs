@@ -120,8 +120,13 @@ impl<'de> Deserialize<'de> for Nodes {
 
 /// The jobs of a workflow as a caller writes them: exactly one of `nodes`, `chain`, `group` and `chord`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct Written {
+    name: Option<String>,
+    priority: u8,
+    metadata: Option<serde_json::Map<String, Value>>,
+    tags: Vec<String>,
+    correlation_id: Option<String>,
     nodes: Option<Nodes>,
     chain: Option<Vec<Node>>,
     group: Option<Vec<Node>>,
@@ -129,6 +134,21 @@ struct Written {
     on_success: Option<Task>,
     on_failure: Option<Task>,
     result: Option<Value>,
+}
+
+/// What is said of a workflow beside its jobs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct About {
+    /// For people.
+    pub name: Option<String>,
+    /// Of its jobs, unless a node has its own; 0 to 9.
+    pub priority: u8,
+    /// Free metadata.
+    pub metadata: Option<serde_json::Map<String, Value>>,
+    /// Labels.
+    pub tags: Vec<String>,
+    /// The caller's identifier for a larger whole; its jobs have it too.
+    pub correlation_id: Option<String>,
 }
 
 /// What is wrong with a graph, and where.
@@ -167,7 +187,7 @@ impl Graph {
     ///
     /// # Errors
     /// What is wrong with it: shape, names, needs, cycles, bounds.
-    pub fn read(text: &[u8]) -> Result<Self, Vec<Flaw>> {
+    pub fn read(text: &[u8]) -> Result<(Self, About), Vec<Flaw>> {
         let flaw = |pointer: &str, detail: String| vec![Flaw { pointer: pointer.to_owned(), detail }];
         let written: Written =
             serde_json::from_slice(text).map_err(|error| flaw("", format!("cannot be read: {error}")))?;
@@ -205,8 +225,15 @@ impl Graph {
             graph.names.push(name);
             graph.nodes.push(node);
         }
+        let about = About {
+            name: written.name,
+            priority: written.priority,
+            metadata: written.metadata,
+            tags: written.tags,
+            correlation_id: written.correlation_id,
+        };
         let mut flaws = graph.check(root);
-        if flaws.is_empty() { Ok(graph) } else { Err(flaws.drain(..).take(FLAWS_MAX).collect()) }
+        if flaws.is_empty() { Ok((graph, about)) } else { Err(flaws.drain(..).take(FLAWS_MAX).collect()) }
     }
 
     fn check(&mut self, root: &str) -> Vec<Flaw> {
@@ -410,7 +437,7 @@ mod tests {
             "b": {"type": "t", "map": {"over": {"$from": "a"}}},
             "a": {"type": "t"}
         }}"#;
-        let graph = Graph::read(text).unwrap();
+        let (graph, _) = Graph::read(text).unwrap();
         assert_eq!(graph.names, ["c", "b", "a"]);
         assert_eq!(graph.needs, [vec![1, 2], vec![2], vec![]]);
         assert_eq!(graph.order, [2, 1, 0]);

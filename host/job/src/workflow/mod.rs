@@ -10,6 +10,6 @@ mod short;
 mod state;
 mod template;
 
-pub use graph::{Flaw, Graph, ITEMS_MAX, Map, NODES_MAX, Node, OnFailure, Task};
+pub use graph::{About, Flaw, Graph, ITEMS_MAX, Map, NODES_MAX, Node, OnFailure, Task};
 pub use state::{Counts, Phase, Start, State};
 pub use template::{Reference, Scope, references, resolve};

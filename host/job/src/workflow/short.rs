@@ -59,7 +59,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn read(value: &Value) -> Graph {
-        Graph::read(value.to_string().as_bytes()).unwrap()
+        Graph::read(value.to_string().as_bytes()).unwrap().0
     }
 
     #[test]

@@ -343,6 +343,11 @@ impl State {
         self.errors.clear();
     }
 
+    /// The workflow has ended, by itself or from outside: what was not started is skipped.
+    pub fn close(&mut self) {
+        self.phase = Phase::Done;
+    }
+
     /// The node whose failure ended the workflow.
     #[must_use]
     pub fn cause(&self) -> Option<usize> {
@@ -455,7 +460,7 @@ mod tests {
                 (at.to_string(), node)
             })
             .collect();
-        Graph::read(json!({"nodes": nodes}).to_string().as_bytes()).unwrap()
+        Graph::read(json!({"nodes": nodes}).to_string().as_bytes()).unwrap().0
     }
 
     /// Runs a workflow as a coordinator would, with failures of one in `fail`; answers the order of the ends.
