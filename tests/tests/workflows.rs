@@ -128,36 +128,40 @@ fn a_failed_node_does_what_its_policy_says() {
 fn a_retry_keeps_what_succeeded() {
     let world = World::new(CONFIG);
     let host = world.host(&["counter"]);
-    let id = submit(
-        &host,
-        &json!({
-            "nodes": {
-                "first": echo(json!(1)),
-                "wait": {"type": "counter", "input": {"steps": 2, "await_signal": "go"}, "needs": ["first"]},
-                "after": {"type": "waymark.echo", "input": {"$from": "first"}, "needs": ["wait"]},
-            },
-            "result": {"$from": "after"},
-        }),
-    );
-    let waiting = || {
+    let graph = json!({
+        "nodes": {
+            "first": echo(json!(1)),
+            "wait": {"type": "counter", "input": {"steps": 2, "await_signal": "go"}, "needs": ["first"]},
+            "after": {"type": "waymark.echo", "input": {"$from": "first"}, "needs": ["wait"]},
+        },
+        "result": {"$from": "after"},
+    });
+    let waiting = |id: &str| {
         eventually("the node waits", PATIENCE, || {
-            let shown = show(&host, &id);
+            let shown = show(&host, id);
             (node(&shown, "wait")["job_status"] == "waiting").then_some(shown)
         })
     };
-    let before = waiting();
-    // Pause, resume and cancel reach the node.
-    let ask = |what: &str| host.post(&format!("/api/v1/jobs/{id}/{what}"), &Value::Null).expect(202);
-    ask("pause");
+    let ask = |id: &str, what: &str| {
+        host.post(&format!("/api/v1/jobs/{id}/{what}"), &Value::Null).expect(202);
+    };
+    // Pause and resume reach the node; a job that is resumed goes on without the signal it waited for.
+    let id = submit(&host, &graph);
+    waiting(&id);
+    ask(&id, "pause");
     assert_eq!(node(&show(&host, &id), "wait")["job_status"], "paused");
-    ask("resume");
-    waiting();
-    ask("cancel");
+    ask(&id, "resume");
+    let resumed = host.ended(&id);
+    assert_eq!((&resumed["status"], &resumed["run"]), (&json!("succeeded"), &json!(1)), "{resumed}");
+    // So does cancel.
+    let id = submit(&host, &graph);
+    let before = waiting(&id);
+    ask(&id, "cancel");
     let shown = show(&host, &id);
     assert_eq!(node(&shown, "wait")["state"], "cancelled", "{shown}");
     assert_eq!(node(&shown, "after")["state"], "skipped", "{shown}");
     host.post(&format!("/api/v1/workflows/{id}/retry"), &Value::Null).expect(202);
-    let again = waiting();
+    let again = waiting(&id);
     assert_eq!(node(&again, "first")["job_id"], node(&before, "first")["job_id"]);
     assert_ne!(node(&again, "wait")["job_id"], node(&before, "wait")["job_id"]);
     let job = node(&again, "wait")["job_id"].as_str().expect("an id").to_owned();
