@@ -179,11 +179,11 @@ pub(super) async fn create(
         return Err(Problem::violations(Code::InvalidField, errors));
     }
     let packed = serde_json::to_vec(&graph)
-        .map_err(|error| Problem::internal(&format!("a graph cannot be written: {error}")))?;
+        .map_err(|error| Problem::internal(format_args!("a graph cannot be written: {error}")))?;
     let now_ms = service.store.now_ms().await?;
     let partition = u16::try_from(now_ms % u64::from(service.store.partitions())).unwrap_or(0);
     let id = JobId::generate(now_ms, partition)
-        .map_err(|error| Problem::internal(&format!("no randomness: {error}")))?;
+        .map_err(|error| Problem::internal(format_args!("no randomness: {error}")))?;
     let input = json!({
         "name": about.name, "nodes": graph.nodes.len(), "graph": hex::encode(Sha256::digest(&packed)),
     });
@@ -236,8 +236,9 @@ async fn load(service: &Service, id: &JobId) -> Result<(View, Graph), Problem> {
         return Err(unknown());
     }
     let text = service.store.graph(id, GRAPH_BYTES_MAX).await?.ok_or_else(unknown)?;
-    let graph = serde_json::from_slice(&text)
-        .map_err(|error| Problem::internal(&format!("the graph of workflow {id} cannot be read: {error}")))?;
+    let graph = serde_json::from_slice(&text).map_err(|error| {
+        Problem::internal(format_args!("the graph of workflow {id} cannot be read: {error}"))
+    })?;
     Ok((view, graph))
 }
 
