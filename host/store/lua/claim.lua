@@ -128,7 +128,6 @@ local function scopes_of(lane)
 end
 
 if limited and exists('opens') then
-  local woken = false
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', key('opens'), '-inf', NOW, 'LIMIT', 0, 20)) do
     redis.call('ZREM', key('opens'), name)
     if redis.call('EXISTS', key('blocked:' .. name)) == 1 then
@@ -214,8 +213,7 @@ local counted, started, removed_any = {}, {}, false
 -- Takes up to `most` jobs from a line. Returns how many, and whether it can give no more now: it is empty, or waits
 -- behind a limit.
 local function take(one, most)
-  local line = line_name(one[3], one[2], one[4])
-  local name = key('line:' .. line)
+  local name = key('line:' .. line_name(one[3], one[2], one[4]))
   local rules = scopes_of(one[3])
   local got = 0
   -- It keeps its turn behind a limit, unless it was served.

@@ -77,8 +77,9 @@ for number = 1, total do
   local rules = not other and letter == 'q' and strict_rules(ARGV[at + 2])
   if other then
     local now = letter_of(other)
-    local _, record = state_of(other)
-    if extra and extra.ur and by_key and (now == 'q' or now == 's') and (record.step or 0) == 0 then
+    local takes_input = extra and extra.ur and by_key and (now == 'q' or now == 's')
+    -- A job that ran keeps what it ran with.
+    if takes_input and (select(2, state_of(other)).step or 0) == 0 then
       answers[number + 1] = 'U' .. now .. other
       replaced[#replaced + 1] = { other, number, extra }
     else
