@@ -33,7 +33,7 @@
 //!
 //! In the order in which a job meets them: [`job`] (the trait, steps, failures), [`context`] (all that the
 //! host offers to a running step), [`items`] (work on a list or a stream in batches), `files` (granted
-//! files, with the feature of that name), [`guest`] (the exports, written by [`export!`]) and [`testing`]
+//! files, with the feature of that name), `llm` (a language model, likewise), [`guest`] (the exports, written by [`export!`]) and [`testing`]
 //! (a host for `cargo test`).
 //!
 //! Nothing here reads a clock or draws random numbers: a step that runs again after a crash must do the
@@ -45,6 +45,8 @@ pub mod files;
 pub mod guest;
 pub mod items;
 pub mod job;
+#[cfg(feature = "llm")]
+pub mod llm;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
