@@ -34,7 +34,10 @@ impl Sandbox {
         let directory = tempfile::tempdir().unwrap();
         let compiled = compile_file(&engine, wasm, directory.path()).unwrap();
         let limits = Limits { memory_bytes: 64 << 20, ..Limits::default() };
-        let grants = Grants { files: vec![FileGrant { guest: "data".to_owned(), host: folder.to_owned() }] };
+        let grants = Grants {
+            files: vec![FileGrant { guest: "data".to_owned(), host: folder.to_owned() }],
+            ..Grants::default()
+        };
         let plugin = engine.load(directory.path(), &compiled.digest, limits, grants).unwrap();
         Self { _directory: directory, plugin }
     }

@@ -5,6 +5,7 @@
 //! * [`client::Client`]: the HTTP API, as a caller meets it.
 //! * [`redis::Redis`]: a real server on a free port, which can be killed and started again with its data.
 //! * [`cluster::Cluster`]: real servers that form a Cluster.
+//! * [`endpoint::Endpoint`]: a scripted HTTP server that counts.
 //! * [`guest`]: where plugins come from.
 //!
 //! The harness panics where something is not as it should be: a test fails at the line that asked, and a host that
@@ -19,6 +20,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod endpoint;
 pub mod guest;
 pub mod host;
 pub mod redis;

@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use waymark_job::{RetryPolicy, flow::Limits};
+use waymark_sandbox::{llm, secrets};
 
 /// All settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,6 +41,10 @@ pub struct Config {
     pub queues: BTreeMap<String, Limits>,
     /// Settings per job type; each overrides `defaults` as a whole table of its own keys.
     pub plugins: BTreeMap<String, TypeOverride>,
+    /// Passwords and keys, by name; what needs one names it. Read when the host starts.
+    pub secrets: BTreeMap<String, secrets::Source>,
+    /// Language models, by name.
+    pub llm: BTreeMap<String, llm::config::Provider>,
     /// Schedules, by name, in the shape of `PUT /api/v1/schedules/{name}`. Every host that starts writes its own; one
     /// that is no longer in any file stays until it is deleted.
     pub schedules: BTreeMap<String, serde_json::Value>,
@@ -57,6 +62,8 @@ impl Default for Config {
             defaults: TypePolicy::default(),
             queues: BTreeMap::new(),
             plugins: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            llm: BTreeMap::new(),
             schedules: BTreeMap::new(),
         }
     }
@@ -251,7 +258,7 @@ pub struct TypePolicy {
     pub checkpoint: Checkpoint,
     /// Retries.
     pub retry: RetryPolicy,
-    /// Directories that jobs of this type may read.
+    /// What jobs of this type may use beyond the contract.
     pub grants: GrantsConfig,
 }
 
@@ -278,6 +285,8 @@ impl Default for TypePolicy {
 pub struct GrantsConfig {
     /// Directories, read-only.
     pub files: Vec<FileGrant>,
+    /// Language models. Default: none, which refuses plugins that import `waymark:llm`.
+    pub llm: Option<llm::config::Grant>,
 }
 
 /// A directory that a job type may read.
@@ -464,6 +473,7 @@ impl Config {
             }
         }
         self.schedules()?;
+        self.check_capabilities()?;
         for (name, policy) in &self.plugins {
             for grant in policy.grants.iter().flat_map(|grants| &grants.files) {
                 anyhow::ensure!(
@@ -472,6 +482,23 @@ impl Config {
                     grant.host.display()
                 );
             }
+        }
+        Ok(())
+    }
+
+    fn check_capabilities(&self) -> anyhow::Result<()> {
+        secrets::Secrets::read(&self.secrets).map_err(anyhow::Error::msg)?;
+        for (name, provider) in &self.llm {
+            provider.check().map_err(|why| anyhow::anyhow!("llm.{name}.{why}"))?;
+            if let Some(key) = &provider.key {
+                anyhow::ensure!(self.secrets.contains_key(key), "llm.{name}.key: there is no secrets.{key}");
+            }
+        }
+        let types = self.plugins.iter().map(|(name, own)| (format!("plugins.{name}"), own.grants.as_ref()));
+        let all = std::iter::once(("defaults".to_owned(), Some(&self.defaults.grants)));
+        for (table, grants) in types.chain(all) {
+            let Some(grant) = grants.and_then(|grants| grants.llm.as_ref()) else { continue };
+            grant.check(&self.llm).map_err(|why| anyhow::anyhow!("{table}.grants.llm.{why}"))?;
         }
         Ok(())
     }
@@ -600,6 +627,20 @@ mod tests {
         let error = load("[queues.mail.per_key]\nconcurrency = 2000000\n").unwrap_err().to_string();
         assert!(error.contains("queues.mail.per_key.concurrency"), "{error}");
         assert!(load("[queues.mail]\nconcurency = 2\n").unwrap_err().to_string().contains("concurency"));
+    }
+
+    #[test]
+    fn a_language_model_is_granted_by_the_name_of_its_provider() {
+        let provider = "[llm.main]\nurl = \"http://127.0.0.1:1/v1\"\nmodels.small = {}\n";
+        let grant = "[plugins.x.grants.llm]\nprovider = \"main\"\n";
+        let config = load(&format!("{provider}{grant}")).unwrap();
+        assert!(config.policy("x").grants.llm.is_some() && config.policy("y").grants.llm.is_none());
+        let error = load(grant).unwrap_err().to_string();
+        assert_eq!(error, "plugins.x.grants.llm.provider: there is no [llm.main]");
+        let error = load(&format!("{provider}key = \"k\"\n")).unwrap_err().to_string();
+        assert_eq!(error, "llm.main.key: there is no secrets.k");
+        let error = load("[secrets]\nk = { env = \"WAYMARK_NO_SUCH_VARIABLE\" }\n").unwrap_err().to_string();
+        assert!(error.contains("secrets.k"), "{error}");
     }
 
     #[test]

@@ -724,5 +724,6 @@ pub fn grants(policy: &crate::config::TypePolicy) -> sandbox::Grants {
         files: files
             .map(|grant| sandbox::FileGrant { guest: grant.guest.clone(), host: grant.host.clone() })
             .collect(),
+        llm: policy.grants.llm.clone(),
     }
 }

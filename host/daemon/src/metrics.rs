@@ -128,6 +128,12 @@ impl WorkerMetrics {
         })
     }
 
+    /// Where others add what they count.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// All families in the Prometheus text format.
     #[must_use]
     pub fn families(&self) -> Vec<MetricFamily> {

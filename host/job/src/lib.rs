@@ -7,6 +7,7 @@
 //! * [`state`]: the states, the controls, and which control is legal in which state.
 //! * [`record`]: the immutable [`record::Spec`] and the mutable [`record::Record`] of a job.
 //! * [`flow`]: limits of a queue and its flow keys.
+//! * [`llm`]: requests to language models, as limits and budgets see them.
 //! * [`retry`]: failures, the retry policy and its back-off.
 //! * [`fingerprint`]: what failures have in common.
 //! * [`workflow`]: graphs of jobs, and what to start next.
@@ -15,6 +16,7 @@
 pub mod fingerprint;
 pub mod flow;
 pub mod id;
+pub mod llm;
 pub mod record;
 pub mod retry;
 pub mod schedule;

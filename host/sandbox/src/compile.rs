@@ -10,7 +10,7 @@ use crate::{
     engine::{Backend, hex},
     instance::Instance,
     meter::{Budget, Meter},
-    plugin::check_imports,
+    plugin::check_known,
     state::State,
     turns::{Gate, Turns},
     wasi::Wasi,
@@ -244,8 +244,9 @@ fn describe(backend: &Backend, component: &Component, imports: &[String]) -> Res
         let message = "the component does not export waymark:task/lifecycle@0.1.0: it is no job type";
         return Err(LoadError::new("no-world", message));
     }
-    // The name of the job type is not known before `describe`, which cannot be called without its imports.
-    check_imports("<type>", imports)?;
+    // What is granted follows from the name of the job type, which is not known before `describe`: until then every
+    // capability is there and does nothing.
+    check_known(imports)?;
     let linked = backend.linker.instantiate_pre(component).and_then(TaskPre::new);
     let pre = linked.map_err(|error| {
         LoadError::new(

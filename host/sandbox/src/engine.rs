@@ -5,7 +5,14 @@
 //! as an interpreter with very large tables, uses the second; so does everything where address space for the first
 //! is missing.
 
-use crate::{bindings::Task, meter::Budget, state::State, turns::Gate};
+use crate::{
+    bindings::Task,
+    llm,
+    meter::Budget,
+    services::{self, Offer, Services},
+    state::State,
+    turns::Gate,
+};
 use sha2::{Digest, Sha256};
 use std::{
     hash::{Hash, Hasher},
@@ -40,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) on_demand: Backend,
     pub(crate) budget: Arc<Budget>,
     pub(crate) hash: String,
+    pub(crate) services: Services,
     gate: OnceLock<Gate>,
 }
 
@@ -48,14 +56,20 @@ pub(crate) struct Backend {
     pub(crate) linker: Linker<State>,
 }
 
-/// Why there is no engine: the settings do not suit this machine.
+/// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
-#[error("WebAssembly cannot be run here: {0:#}")]
-pub struct Error(wasmtime::Error);
+pub enum Error {
+    /// The settings do not suit this machine.
+    #[error("WebAssembly cannot be run here: {0:#}")]
+    Machine(wasmtime::Error),
+    /// A capability cannot be made ready.
+    #[error(transparent)]
+    Offer(#[from] services::Error),
+}
 
 impl From<wasmtime::Error> for Error {
     fn from(error: wasmtime::Error) -> Self {
-        Self(error)
+        Self::Machine(error)
     }
 }
 
@@ -79,11 +93,20 @@ const TABLES_PER_INSTANCE: u32 = 8;
 const CORE_INSTANCES_PER_INSTANCE: u32 = 256;
 
 impl Engine {
-    /// Sets Wasmtime up and starts the thread that interrupts guests every 10 ms.
+    /// Sets Wasmtime up and starts the thread that interrupts guests every 10 ms. Nothing can be granted but files.
     ///
     /// # Errors
     /// The machine does not allow even one instance.
     pub fn new(options: &EngineOptions) -> std::result::Result<Self, Error> {
+        Self::offering(options, &Offer::default())
+    }
+
+    /// The same with capabilities to grant.
+    ///
+    /// # Errors
+    /// The machine does not allow even one instance, or the offer cannot be made ready.
+    pub fn offering(options: &EngineOptions, offer: &Offer) -> std::result::Result<Self, Error> {
+        let services = Services::new(offer)?;
         let on_demand = Backend::new(&config(InstanceAllocationStrategy::OnDemand))?;
         let pooled = options.pooling.then(|| Backend::pooled(options)).flatten();
         let hash = hash(&on_demand.engine);
@@ -92,9 +115,10 @@ impl Engine {
         std::thread::Builder::new()
             .name("epoch".into())
             .spawn(move || tick(&ticking))
-            .map_err(|error| Error(error.into()))?;
+            .map_err(|error| Error::Machine(error.into()))?;
         let budget = Arc::new(Budget::new(options.memory_budget_bytes));
-        Ok(Self { inner: Arc::new(Inner { pooled, on_demand, budget, hash, gate: OnceLock::new() }) })
+        let inner = Inner { pooled, on_demand, budget, hash, services, gate: OnceLock::new() };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Whether slots are kept ready.
@@ -124,6 +148,7 @@ impl Backend {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         Task::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+        llm::bindings::Imports::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         Ok(Self { engine, linker })
     }
 

@@ -7,6 +7,8 @@
 //! * [`engine`]: Wasmtime's settings, the allocator, the clock that interrupts guests.
 //! * [`plugin`]: compiled code is loaded, its imports are checked against what was granted.
 //! * [`instance`]: one job in one fresh instance: `start` or `restore`, `step`, `checkpoint`.
+//! * `services` makes ready what an operator configured, [`secrets`] included; each capability is a module of its own:
+//!   [`llm`].
 //! * `turns` says who runs next when guests compute for long.
 //! * `state` holds what the host functions of the contract need, `log` and `wasi` the rest of what a guest can
 //!   reach, `meter` counts its memory, [`limits`] names every bound.
@@ -23,9 +25,12 @@ mod error;
 pub mod fault;
 pub mod instance;
 pub mod limits;
+pub mod llm;
 mod log;
 mod meter;
 pub mod plugin;
+pub mod secrets;
+mod services;
 mod state;
 mod turns;
 mod wasi;
@@ -40,4 +45,5 @@ pub use instance::{Instance, Outcome, Snapshot};
 pub use limits::{FileGrant, Grants, Limits};
 pub use log::{Level, LogLine, LogSink};
 pub use plugin::Plugin;
+pub use services::{Error as OfferError, Offer};
 pub use state::{Effects, JobContext, Spawn};

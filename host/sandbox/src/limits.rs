@@ -1,5 +1,6 @@
 //! Every bound that a guest meets, and what an operator may grant beyond the contract.
 
+use crate::llm;
 use std::path::PathBuf;
 
 /// Limits of one job. All sizes are in bytes.
@@ -67,10 +68,12 @@ fn clamp(bytes: u64) -> usize {
 }
 
 /// What the operator grants a job type beyond the contract.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grants {
     /// Directories, read-only, with everything below them.
     pub files: Vec<FileGrant>,
+    /// Language models.
+    pub llm: Option<llm::config::Grant>,
 }
 
 /// One directory that jobs may read.

@@ -6,6 +6,7 @@ use crate::{
     compile::{Manifest, is_digest},
     engine::{Backend, hex},
     meter::Meter,
+    services::Capabilities,
     state::State,
     turns::Turns,
     wasi::Wasi,
@@ -25,6 +26,7 @@ struct Inner {
     descriptor: Descriptor,
     limits: Arc<Limits>,
     grants: Grants,
+    capabilities: Capabilities,
     uses_wasi: bool,
     pre: TaskPre<State>,
     engine: Arc<crate::engine::Inner>,
@@ -41,8 +43,9 @@ impl std::fmt::Debug for Plugin {
 struct Capability {
     /// Start of the import's name.
     prefix: &'static str,
-    /// Key under `[plugins.<type>.grants]`.
-    grant: &'static str,
+    /// What to write under `[plugins.<type>.grants]`.
+    line: &'static str,
+    granted: fn(&Grants) -> bool,
     hint: &'static str,
 }
 
@@ -57,31 +60,49 @@ const ALWAYS: [&str; 7] = [
     "wasi:sockets/",
 ];
 
+/// No grant allows these yet.
+const LATER: fn(&Grants) -> bool = |_| false;
+
 const CAPABILITIES: [Capability; 4] = [
     Capability {
         prefix: "wasi:http/",
-        grant: "http",
+        line: "http = ...",
+        granted: LATER,
         hint: "; a JavaScript plugin that does not need it is built with the features http and fetch-event disabled",
     },
-    Capability { prefix: "wasi:keyvalue/", grant: "keyvalue", hint: "" },
-    Capability { prefix: "waymark:llm/", grant: "llm", hint: "" },
-    Capability { prefix: "waymark:sql/", grant: "sql", hint: "" },
+    Capability { prefix: "wasi:keyvalue/", line: "keyvalue = ...", granted: LATER, hint: "" },
+    Capability {
+        prefix: "waymark:llm/",
+        line: "llm = { provider = \"...\" }",
+        granted: |grants| grants.llm.is_some(),
+        hint: " (`llm = {}` lets it load without a model)",
+    },
+    Capability { prefix: "waymark:sql/", line: "sql = ...", granted: LATER, hint: "" },
 ];
 
+fn capability(import: &str) -> Option<&'static Capability> {
+    CAPABILITIES.iter().find(|known| import.starts_with(known.prefix))
+}
+
+/// Whether some host could grant all this.
+pub(crate) fn check_known(imports: &[String]) -> Result<(), LoadError> {
+    let known =
+        |import: &str| ALWAYS.iter().any(|known| import.starts_with(known)) || capability(import).is_some();
+    let Some(import) = imports.iter().find(|import| !known(import)) else { return Ok(()) };
+    let message = format!("the plugin imports {import}, which no version of Waymark offers");
+    Err(LoadError::new("unknown-import", message))
+}
+
 /// Whether a plugin of the job type `name` may import all this.
-pub(crate) fn check_imports(name: &str, imports: &[String]) -> Result<(), LoadError> {
-    let offered = |import: &str| ALWAYS.iter().any(|known| import.starts_with(known));
-    let Some(import) = imports.iter().find(|import| !offered(import)) else { return Ok(()) };
-    let Some(capability) = CAPABILITIES.iter().find(|known| import.starts_with(known.prefix)) else {
-        let message = format!("the plugin imports {import}, which no version of Waymark offers");
-        return Err(LoadError::new("unknown-import", message));
-    };
-    let Capability { grant, hint, .. } = capability;
+pub(crate) fn check_imports(name: &str, imports: &[String], grants: &Grants) -> Result<(), LoadError> {
+    check_known(imports)?;
+    let refused = |import: &&String| capability(import).is_some_and(|known| !(known.granted)(grants));
+    let Some(import) = imports.iter().find(refused) else { return Ok(()) };
+    let Some(Capability { line, hint, .. }) = capability(import) else { return Ok(()) };
     Err(LoadError::new(
         "import-not-granted",
         format!(
-            "the plugin imports {import}, which is not granted: that takes `{grant} = ...` under \
-             `[plugins.{name}.grants]`, and a Waymark that offers `{grant}`; this one grants `files` only{hint}"
+            "the plugin imports {import}, which is not granted: write `{line}` under `[plugins.{name}.grants]`{hint}"
         ),
     ))
 }
@@ -121,7 +142,7 @@ impl Engine {
         }
         drop(bytes);
         let compiled = manifest.compiled;
-        check_imports(&compiled.descriptor.name, &compiled.imports)?;
+        check_imports(&compiled.descriptor.name, &compiled.imports, &grants)?;
         let damaged = |error: wasmtime::Error| LoadError::new("cache-damaged", format!("{error:#}"));
         let load = |backend: &Backend| {
             // SAFETY: the file was written by `compile_file` into a directory that only this user may write to, and
@@ -146,6 +167,7 @@ impl Engine {
             Some(pre) => pre,
             None => load(&self.inner.on_demand).map_err(damaged)?,
         };
+        let capabilities = self.inner.services.capabilities(&compiled.descriptor.name, &grants);
         let uses_wasi = compiled.imports.iter().any(|import| import.starts_with("wasi:"));
         Ok(Plugin {
             inner: Arc::new(Inner {
@@ -153,6 +175,7 @@ impl Engine {
                 descriptor: compiled.descriptor,
                 limits: Arc::new(limits),
                 grants,
+                capabilities,
                 uses_wasi,
                 pre,
                 engine: self.inner.clone(),
@@ -204,9 +227,10 @@ impl Plugin {
     }
 
     async fn open(&self, context: JobContext) -> Result<Instance, Fault> {
-        let Inner { limits, grants, uses_wasi, pre, engine, .. } = &*self.inner;
+        let Inner { limits, grants, capabilities, uses_wasi, pre, engine, .. } = &*self.inner;
         let meter = Meter::new(engine.budget.clone(), limits.memory_bytes);
         let mut state = State::new(context, limits.clone(), meter, Turns::new(engine.gate()));
+        state.capabilities = capabilities.clone();
         if *uses_wasi {
             let wasi = Wasi::new(grants, &state.logger).map_err(|error| Fault::Host(format!("{error:#}")))?;
             state.wasi = Some(Box::new(wasi));
@@ -220,7 +244,7 @@ mod tests {
     use super::*;
 
     fn check(import: &str) -> Result<(), LoadError> {
-        check_imports("sampler", &["waymark:task/job@0.1.0".into(), import.into()])
+        check_imports("sampler", &["waymark:task/job@0.1.0".into(), import.into()], &Grants::default())
     }
 
     #[test]
@@ -238,6 +262,18 @@ mod tests {
         let message = error.to_string();
         assert!(message.contains("wasi:http/outgoing-handler@0.2.3"), "{message}");
         assert!(message.contains("`http = ...` under `[plugins.sampler.grants]`"), "{message}");
+    }
+
+    #[test]
+    fn a_granted_capability_passes_with_nothing_configured_for_it() {
+        let imports = ["waymark:llm/chat@0.1.0".to_owned()];
+        let grants = Grants { llm: Some(crate::llm::config::Grant::default()), ..Grants::default() };
+        check_imports("asker", &imports, &grants).unwrap();
+        let message = check_imports("asker", &imports, &Grants::default()).unwrap_err().to_string();
+        assert!(
+            message.contains("`llm = { provider = \"...\" }` under `[plugins.asker.grants]`"),
+            "{message}"
+        );
     }
 
     #[test]

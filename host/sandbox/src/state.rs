@@ -9,6 +9,7 @@ use crate::{
     limits::Limits,
     log::{LogSink, Logger},
     meter::Meter,
+    services::Capabilities,
     turns::Turns,
     wasi::Wasi,
 };
@@ -18,7 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use wasmtime::Result;
 use waymark_job::Progress;
@@ -76,6 +77,10 @@ pub struct Spawn {
 /// What one buffered effect costs beyond its text.
 const EFFECT_OVERHEAD_BYTES: u64 = 64;
 const PROGRESS_MESSAGE_BYTES_MAX: usize = 1 << 10;
+/// What a guest keeps of its step, when a capability waits as long as it may, to make something of the error: this
+/// part of the limit, at most the longest.
+const KEPT_OF_STEP: u32 = 10;
+const KEPT_OF_STEP_MAX: Duration = Duration::from_secs(1);
 
 pub(crate) struct State {
     pub(crate) context: JobContext,
@@ -83,6 +88,7 @@ pub(crate) struct State {
     pub(crate) meter: Meter,
     pub(crate) logger: Arc<Logger>,
     pub(crate) wasi: Option<Box<Wasi>>,
+    pub(crate) capabilities: Capabilities,
     pub(crate) effects: Effects,
     effects_bytes: u64,
     /// Children spawned in the running step.
@@ -105,6 +111,7 @@ impl State {
             meter,
             logger,
             wasi: None,
+            capabilities: Capabilities::default(),
             effects: Effects::default(),
             effects_bytes: 0,
             spawned: 0,
@@ -130,6 +137,15 @@ impl State {
             self.step = step;
             self.spawned = 0;
         }
+    }
+
+    /// Until when a capability may wait for something outside. Waiting counts against the limit of the step, for the
+    /// step holds its slot; it ends a little before, with an error that the guest can handle, so that nobody is
+    /// trapped for the slowness of others.
+    pub(crate) fn patience(&self) -> Option<Instant> {
+        let limit = Duration::from_millis(self.limits.step_hard_ms?);
+        let kept = (limit / KEPT_OF_STEP).min(KEPT_OF_STEP_MAX);
+        (self.deadline? + self.turns.waited()).checked_sub(kept)
     }
 
     /// Buffered values are the job's memory as much as its own.

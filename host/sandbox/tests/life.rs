@@ -180,7 +180,7 @@ async fn files_are_those_that_were_granted() {
     );
     let digest = bench.compile(&wasm).unwrap();
     let load = |files| {
-        let grants = waymark_sandbox::Grants { files };
+        let grants = waymark_sandbox::Grants { files, ..Default::default() };
         bench.engine.load(&bench.cache(), &digest, limits(), grants).unwrap()
     };
     let mut instance = begin(&load(Vec::new())).await.unwrap();
@@ -234,7 +234,7 @@ async fn granted_files_can_be_read_and_nothing_else() {
     let parts = [("imports", imports), ("functions", functions), ("step", step)];
     let digest = bench.compile(&support::guest_importing(&parts, &interfaces)).unwrap();
     let files = vec![FileGrant { guest: "/data".into(), host: directory.clone() }];
-    let grants = waymark_sandbox::Grants { files };
+    let grants = waymark_sandbox::Grants { files, ..Default::default() };
     let plugin = bench.engine.load(&bench.cache(), &digest, limits(), grants).unwrap();
     let mut instance = begin(&plugin).await.unwrap();
     instance.step().await.unwrap();

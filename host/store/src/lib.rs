@@ -13,6 +13,7 @@
 //! * `maintenance`: what is mended and forgotten from time to time.
 //! * `queues`: queues, hosts, types, counts.
 //! * `schedules`: schedules, and which host leads.
+//! * `llm`: what hosts share about language models.
 //! * `events`: what other processes publish.
 //! * `pack`: how records travel.
 
@@ -21,6 +22,7 @@ mod events;
 mod jobs;
 mod limits;
 mod link;
+mod llm;
 mod maintenance;
 mod pack;
 mod queues;

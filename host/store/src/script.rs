@@ -34,6 +34,8 @@ pub(crate) struct Scripts {
     pub(crate) schedule_fire: Script,
     pub(crate) schedule_ran: Script,
     pub(crate) lead: Script,
+    pub(crate) llm_take: Script,
+    pub(crate) llm_settle: Script,
     pub(crate) expire_keys: Script,
     pub(crate) reconcile: Script,
 }
@@ -77,6 +79,8 @@ impl Scripts {
             schedule_fire: script(include_str!("../lua/schedule_fire.lua")),
             schedule_ran: script(include_str!("../lua/schedule_ran.lua")),
             lead: script(include_str!("../lua/lead.lua")),
+            llm_take: script(include_str!("../lua/llm_take.lua")),
+            llm_settle: script(include_str!("../lua/llm_settle.lua")),
             expire_keys: script(include_str!("../lua/expire_keys.lua")),
             reconcile: script(include_str!("../lua/reconcile.lua")),
         }

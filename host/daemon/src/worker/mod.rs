@@ -5,12 +5,14 @@
 //!
 //! * [`protocol`]: what control process and worker say to each other over the worker's standard streams.
 //! * `shared`: what all parts of a worker know.
+//! * `capabilities`: what the sandbox needs for what is granted to jobs.
 //! * `claims`: how many jobs to take, and when.
 //! * `run`: one job from claim to its last commit.
 //! * `commits`: many jobs' commits in few calls.
 //! * `logs`: what jobs say, on its way to the store.
 //! * `lease`: staying alive in the eyes of the store, and hearing of controls.
 
+mod capabilities;
 mod claims;
 mod commits;
 mod lease;
@@ -60,11 +62,14 @@ async fn serve() -> anyhow::Result<()> {
         serde_json::from_str(&first).context("a worker process is started by `waymark host`")?;
     let config = Arc::new(assignment.config);
     let store = Store::connect(config.store(&assignment.redis_url)?).await?;
-    let engine = sandbox::Engine::new(&sandbox::EngineOptions {
+    let options = sandbox::EngineOptions {
         memory_budget_bytes: config.worker.memory_bytes,
         instances_max: config.worker.slots + config.worker.threads,
         pooling: true,
-    })?;
+    };
+    let metrics = WorkerMetrics::new()?;
+    let offer = capabilities::offer(&config, &store, metrics.registry())?;
+    let engine = sandbox::Engine::offering(&options, &offer)?;
     let (reports, mut reports_out) = mpsc::unbounded_channel::<Report>();
     let (commits, commits_in): (Vec<_>, Vec<_>) =
         (0..store.partitions()).map(|_| mpsc::unbounded_channel()).unzip();
@@ -74,7 +79,7 @@ async fn serve() -> anyhow::Result<()> {
         store,
         engine,
         assignment.name,
-        WorkerMetrics::new()?,
+        metrics,
         commits,
         logs,
         reports,

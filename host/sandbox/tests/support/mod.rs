@@ -86,7 +86,9 @@ impl Bench {
 
     pub(crate) fn granted(&self, parts: &[(&str, &str)], limits: Limits, files: Vec<FileGrant>) -> Plugin {
         let digest = self.compile(&guest(parts)).expect("the guest compiles");
-        self.engine.load(&self.cache(), &digest, limits, Grants { files }).expect("the guest loads")
+        self.engine
+            .load(&self.cache(), &digest, limits, Grants { files, ..Grants::default() })
+            .expect("the guest loads")
     }
 }
 

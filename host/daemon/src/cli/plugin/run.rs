@@ -171,7 +171,8 @@ struct Job<'a> {
 pub(super) async fn run(run: Run, json: bool) -> anyhow::Result<()> {
     let text = text_of(&run.input)?;
     let input: Value = serde_json::from_str(&text).context("the input is not well-formed JSON")?;
-    let accepted = check::accept(&run.file, Grants { files: run.grants.clone() }, json).await?;
+    let accepted =
+        check::accept(&run.file, Grants { files: run.grants.clone(), ..Grants::default() }, json).await?;
     let name = accepted.compiled.descriptor.name.clone();
     let violations = accepted.violations(&input);
     let mut job = Job {

@@ -1,0 +1,16 @@
+//! What all hosts share about calls to language models. The sandbox knows no store: whoever runs it brings this.
+
+use waymark_job::llm::{Spent, Take, Taken};
+
+/// Cache, limits and budgets that hosts share. Every error is one sentence, and means that the call may succeed later.
+#[async_trait::async_trait]
+pub trait Ledger: Send + Sync {
+    /// The answer kept for a request.
+    async fn cached(&self, key: &str) -> Result<Option<Vec<u8>>, String>;
+    /// Keeps an answer for so many milliseconds.
+    async fn keep(&self, key: &str, answer: &[u8], ttl_ms: u64) -> Result<(), String>;
+    /// Books the estimate of a request, if there is room for it.
+    async fn take(&self, take: &Take) -> Result<Taken, String>;
+    /// Corrects what was booked on that day.
+    async fn settle(&self, take: &Take, day: u64, spent: Spent) -> Result<(), String>;
+}
