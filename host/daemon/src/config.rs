@@ -3,6 +3,7 @@
 //! The file is TOML. In the environment a nested key is written with two underscores:
 //! `WAYMARK_WORKER__SLOTS=64` sets `worker.slots`.
 
+use crate::api::password::Password;
 use crate::api::schedules::Definition;
 use crate::api::submission::{QUEUE_RULE, is_queue};
 use anyhow::Context as _;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
 };
 use waymark_job::{RetryPolicy, flow::Limits};
@@ -100,8 +102,22 @@ impl Default for Redis {
 pub struct Api {
     /// Address to listen on. Default `127.0.0.1:7420`. Another than loopback needs tokens.
     pub listen: SocketAddr,
-    /// Bearer tokens. Default: none, which is allowed on loopback only.
+    /// Bearer tokens. Default: none; a host with neither tokens nor users listens on loopback only.
     pub tokens: Vec<Token>,
+    /// People who sign in with a name and a password. Default: none.
+    pub users: Vec<User>,
+    /// How long somebody stays signed in, milliseconds. Default 12 hours.
+    pub session_ms: u64,
+    /// Session cookies travel over TLS (or to localhost) only. Default true; false is for plain HTTP in a network
+    /// that is trusted.
+    pub secure_cookies: bool,
+    /// Names by which this host may be called (the `Host` header, with or without a port), for hosts with tokens or
+    /// users. Default: none, which takes any.
+    pub hosts: Vec<String>,
+    /// Show, and change nothing. Default false.
+    pub read_only: bool,
+    /// Entries that the audit log keeps, about. Default 100,000.
+    pub audit_entries: u64,
     /// Longest request body, bytes. Default 8 MiB.
     pub body_bytes_max: usize,
     /// Longest input of one job, bytes. Default 1 MiB.
@@ -121,6 +137,12 @@ impl Default for Api {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7420)),
             tokens: Vec::new(),
+            users: Vec::new(),
+            session_ms: 12 * 3_600_000,
+            secure_cookies: true,
+            hosts: Vec::new(),
+            read_only: false,
+            audit_entries: 100_000,
             body_bytes_max: 8 << 20,
             input_bytes_max: 1 << 20,
             upload_bytes_max: 64 << 20,
@@ -141,17 +163,44 @@ pub struct Token {
     pub sha256: String,
     /// What it may do.
     pub scopes: Vec<Scope>,
+    /// How often it may ask. Default: as often as it likes.
+    #[serde(default)]
+    pub rate: Option<CallRate>,
 }
 
-/// What a token may do; each includes the ones before it.
+/// So many calls at once, and as many again in every `per_ms`, evenly. Each host counts for itself.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallRate {
+    /// How many.
+    pub count: NonZeroU32,
+    /// In so many milliseconds.
+    pub per_ms: NonZeroU64,
+}
+
+/// Somebody who signs in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The name they sign in with, which the audit log has too.
+    pub name: String,
+    /// What `waymark password` prints for their password.
+    pub password: String,
+    /// What they may do: `viewer`, `operator` or `admin`.
+    pub role: Scope,
+}
+
+/// What a token or user may do; each includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Look.
+    /// Look. As a role: `viewer`.
+    #[serde(alias = "viewer")]
     Read,
-    /// Submit and control jobs and queues.
+    /// Submit and control jobs and queues. As a role: `operator`.
+    #[serde(alias = "operator")]
     Operate,
-    /// Change plugins and hosts.
+    /// Change plugins and hosts, and read the audit log.
     Admin,
 }
 
@@ -446,7 +495,7 @@ impl Config {
         );
         anyhow::ensure!(worker.lease_ms >= 500, "worker.lease_ms must be at least 500");
         anyhow::ensure!(
-            self.api.listen.ip().is_loopback() || !self.api.tokens.is_empty(),
+            self.api.listen.ip().is_loopback() || !self.api.tokens.is_empty() || !self.api.users.is_empty(),
             "listening on {} without tokens would let anybody run jobs: add [[api.tokens]] to the configuration, \
              or listen on 127.0.0.1",
             self.api.listen
@@ -459,6 +508,19 @@ impl Config {
                 token.name
             );
         }
+        for (index, user) in self.api.users.iter().enumerate() {
+            let at = format!("api.users: {:?}", user.name);
+            anyhow::ensure!(!user.name.is_empty(), "api.users: a user has no name");
+            anyhow::ensure!(
+                self.api.users[..index].iter().all(|other| other.name != user.name),
+                "{at} is there twice"
+            );
+            Password::read(&user.password).with_context(|| format!("{at}: password"))?;
+        }
+        anyhow::ensure!(
+            (60_000..=30 * 86_400_000).contains(&self.api.session_ms),
+            "api.session_ms must be one minute to 30 days"
+        );
         for (name, limits) in &self.queues {
             anyhow::ensure!(is_queue(name), "queues.{name}: the name of a queue {QUEUE_RULE}");
             if let Err((field, why)) = limits.check() {

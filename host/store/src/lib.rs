@@ -8,6 +8,7 @@
 //! * `jobs`: creating, reading, listing and controlling jobs.
 //! * `limits`: limits of queues and their flow keys.
 //! * `work`: claims, commits, leases.
+//! * `accounts`: sessions, and the log of what was asked for.
 //! * `errors`: groups of failures.
 //! * `workflows`: graphs, ends of nodes, controls that reach children.
 //! * `maintenance`: what is mended and forgotten from time to time.
@@ -17,6 +18,7 @@
 //! * `events`: what other processes publish.
 //! * `pack`: how records travel.
 
+mod accounts;
 mod errors;
 mod events;
 mod jobs;
@@ -31,6 +33,7 @@ mod script;
 mod work;
 mod workflows;
 
+pub use accounts::AuditEntry;
 pub use errors::{ErrorGroup, ErrorOrder};
 pub use events::{Message, Subscription};
 pub use jobs::{

@@ -1,77 +1,183 @@
 //! Who may ask for what.
 //!
-//! With tokens configured, every call below `/api/v1` and `/metrics` needs one that has the scope of the call.
-//! Without tokens the host listens on loopback only, and what has to be kept out is a web page in a browser on the
-//! same machine: a request whose `Host` is not a loopback name (DNS rebinding) or whose `Origin` is another site's
-//! is refused. No CORS header is ever sent.
+//! With tokens or users configured, every call but a few needs a token, or the session of somebody who signed in,
+//! whose scope is that of the call. Without them the host listens on loopback only, and what has to be kept out is a
+//! web page in a browser on the same machine: a request whose `Host` is not a loopback name (DNS rebinding) or whose
+//! `Origin` is another site's is refused. A session travels in a cookie, which a browser adds to the requests of any
+//! page, so the same holds for changes that a session asks for. No CORS header is ever sent.
 
-use super::error::{Code, Problem};
-use crate::config::{Scope, Token};
+use super::{
+    error::{Code, Problem},
+    password::Password,
+};
+use crate::config::{self, Scope};
 use axum::http::{HeaderMap, Method, Uri, header, uri::Authority};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
 use sha2::{Digest, Sha256};
-use std::net::IpAddr;
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 use subtle::{Choice, ConstantTimeEq};
+
+/// Tries to sign in with one name: so many at once, and again one in so long. Stops guessing.
+const TRIES: (u32, Duration) = (10, Duration::from_secs(6));
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// Name of the token or user; `local` where a host asks for neither.
+    pub name: String,
+    /// What they may do.
+    pub scope: Scope,
+    /// How they said who they are.
+    pub by: By,
+}
+
+/// How somebody said who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// They did not need to.
+    Open,
+    /// A token with the request.
+    Token,
+    /// They signed in before.
+    Session,
+}
+
+impl By {
+    /// The name used in the audit log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Token => "token",
+            Self::Session => "session",
+        }
+    }
+}
 
 struct Known {
     sha256: [u8; 32],
     name: String,
     scope: Scope,
+    rate: Option<DefaultDirectRateLimiter>,
 }
 
-/// The configured tokens.
+struct User {
+    name: String,
+    password: Password,
+    scope: Scope,
+    tries: DefaultDirectRateLimiter,
+}
+
+/// The configured tokens and users, and what holds for all.
 pub struct Guard {
     tokens: Vec<Known>,
+    users: Vec<User>,
+    /// Compared with when a name is unknown, so that time does not tell.
+    nobody: Option<Password>,
+    hosts: Vec<String>,
+    read_only: bool,
+    secure: bool,
 }
 
 impl Guard {
-    /// Reads the configured tokens.
+    /// Reads the configured tokens and users.
     ///
     /// # Errors
-    /// A digest is not 64 hexadecimal characters, or a token has no scope.
-    pub fn new(tokens: &[Token]) -> anyhow::Result<Self> {
-        let tokens = tokens
-            .iter()
-            .map(|token| {
-                let sha256 = digest(&token.sha256).ok_or_else(|| {
-                    anyhow::anyhow!("token {:?}: sha256 must be 64 hexadecimal characters", token.name)
-                })?;
-                let scope = token.scopes.iter().max().copied();
-                let scope = scope.ok_or_else(|| anyhow::anyhow!("token {:?} has no scope", token.name))?;
-                Ok(Known { sha256, name: token.name.clone(), scope })
-            })
-            .collect::<anyhow::Result<_>>()?;
-        Ok(Self { tokens })
+    /// A digest or password is malformed, or a token has no scope.
+    pub fn new(api: &config::Api) -> anyhow::Result<Self> {
+        let token = |token: &config::Token| {
+            let sha256 = digest(&token.sha256).ok_or_else(|| {
+                anyhow::anyhow!("token {:?}: sha256 must be 64 hexadecimal characters", token.name)
+            })?;
+            let scope = token.scopes.iter().max().copied();
+            let scope = scope.ok_or_else(|| anyhow::anyhow!("token {:?} has no scope", token.name))?;
+            let rate = token.rate.map(|rate| limiter(rate.count, Duration::from_millis(rate.per_ms.get())));
+            Ok(Known { sha256, name: token.name.clone(), scope, rate })
+        };
+        let user = |user: &config::User| {
+            let password = Password::read(&user.password)
+                .map_err(|error| anyhow::anyhow!("user {:?}: password: {error}", user.name))?;
+            let tries = NonZeroU32::new(TRIES.0).unwrap_or(NonZeroU32::MIN);
+            let tries = limiter(tries, TRIES.1 * TRIES.0);
+            Ok(User { name: user.name.clone(), password, scope: user.role, tries })
+        };
+        let users = api.users.iter().map(user).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Self {
+            tokens: api.tokens.iter().map(token).collect::<anyhow::Result<_>>()?,
+            nobody: users.first().map(|user| user.password.clone()),
+            users,
+            hosts: api.hosts.clone(),
+            read_only: api.read_only,
+            secure: api.secure_cookies,
+        })
     }
 
-    /// May this request go on? Answers the name of the token's holder, where there is one.
+    /// Does this host ask nobody who they are?
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.tokens.is_empty() && self.users.is_empty()
+    }
+
+    /// Who asks; `None` where nobody is asked. `session` is the holder of the session that came with the request.
     ///
     /// # Errors
-    /// `unauthorized`, `scope-missing` or `foreign-origin`.
-    pub fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-        if self.tokens.is_empty() {
-            return local(uri, headers).map(|()| None);
+    /// `unauthorized`, `foreign-origin` or `rate-limited`.
+    pub fn check(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        session: Option<&str>,
+    ) -> Result<Option<Actor>, Problem> {
+        let host = named_host(uri, headers)?;
+        if self.is_open() {
+            local(host.as_deref())?;
+            same_site(host.as_deref(), headers, false)?;
+        } else if !self.hosts.is_empty() && !host.as_deref().is_some_and(|host| self.is_mine(host)) {
+            return Err(foreign("its Host is none of `api.hosts`"));
         }
-        let Some(needed) = scope(method, uri.path()) else { return Ok(None) };
-        let known = self.identify(headers)?;
-        if known.scope < needed {
+        if scope(method, uri.path()).is_none() {
+            return Ok(None);
+        }
+        let actor = if self.is_open() {
+            Actor { name: "local".into(), scope: Scope::Admin, by: By::Open }
+        } else {
+            self.identify(headers, session)?
+        };
+        if actor.by == By::Session && !method.is_safe() {
+            same_site(host.as_deref(), headers, true)?;
+        }
+        Ok(Some(actor))
+    }
+
+    /// May they do this?
+    ///
+    /// # Errors
+    /// `scope-missing` or `read-only`.
+    pub fn permit(&self, actor: &Actor, method: &Method, path: &str) -> Result<(), Problem> {
+        let needed = scope(method, path).unwrap_or(Scope::Read);
+        if actor.scope < needed {
             return Err(Problem::new(
                 Code::ScopeMissing,
-                format!(
-                    "This call needs the scope {:?}; the token {:?} does not have it.",
-                    needed.name(),
-                    known.name
-                ),
+                format!("This call needs the scope {:?}; {:?} does not have it.", needed.name(), actor.name),
             ));
         }
-        Ok(Some(&known.name))
+        if self.read_only && needed > Scope::Read && !method.is_safe() {
+            let detail = "This host is set to `api.read_only`: it shows and changes nothing.";
+            return Err(Problem::new(Code::ReadOnly, detail));
+        }
+        Ok(())
     }
 
-    fn identify(&self, headers: &HeaderMap) -> Result<&Known, Problem> {
+    fn identify(&self, headers: &HeaderMap, session: Option<&str>) -> Result<Actor, Problem> {
         let Some(value) = headers.get(header::AUTHORIZATION) else {
-            return Err(Problem::new(
-                Code::Unauthorized,
-                "This host asks for a token: send it as `Authorization: Bearer TOKEN`.",
-            ));
+            return session.and_then(|holder| self.holder(holder)).ok_or_else(|| {
+                Problem::new(
+                    Code::Unauthorized,
+                    "This host asks who you are: send a token as `Authorization: Bearer TOKEN`, or sign in at \
+                     /sign-in.",
+                )
+            });
         };
         let wrong = || {
             Problem::new(
@@ -84,7 +190,18 @@ impl Guard {
         if !scheme.eq_ignore_ascii_case(b"bearer ") {
             return Err(wrong());
         }
-        let presented: [u8; 32] = Sha256::digest(token.trim_ascii()).into();
+        let known = self.token(token.trim_ascii()).ok_or_else(wrong)?;
+        if let Some(Err(not_until)) = known.rate.as_ref().map(DefaultDirectRateLimiter::check) {
+            let wait = not_until.wait_time_from(governor::clock::DefaultClock::default().now());
+            let seconds = u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
+            let detail = format!("The token {:?} asks more often than it may.", known.name);
+            return Err(Problem::new(Code::RateLimited, detail).retry_after(seconds.max(1)));
+        }
+        Ok(Actor { name: known.name.clone(), scope: known.scope, by: By::Token })
+    }
+
+    fn token(&self, presented: &[u8]) -> Option<&Known> {
+        let presented: [u8; 32] = Sha256::digest(presented).into();
         // Every token is compared in full, so that time tells nothing.
         let mut found = None;
         for known in &self.tokens {
@@ -93,8 +210,103 @@ impl Guard {
                 found = Some(known);
             }
         }
-        found.ok_or_else(wrong)
+        found
     }
+
+    /// Whom a session belongs to now; nobody once they are taken out of the configuration.
+    fn holder(&self, holder: &str) -> Option<Actor> {
+        let (kind, name) = holder.split_once(':')?;
+        let (name, scope) = match kind {
+            "user" => {
+                self.users.iter().find(|user| user.name == name).map(|user| (&user.name, user.scope))?
+            }
+            _ => {
+                let known = self.tokens.iter().find(|known| hex::encode(known.sha256) == name)?;
+                (&known.name, known.scope)
+            }
+        };
+        Some(Actor { name: name.clone(), scope, by: By::Session })
+    }
+
+    /// Whose session a token begins, and who that is.
+    #[must_use]
+    pub fn sign_in_with_token(&self, token: &str) -> Option<(String, Actor)> {
+        let known = self.token(token.trim().as_bytes())?;
+        let holder = format!("token:{}", hex::encode(known.sha256));
+        self.holder(&holder).map(|actor| (holder, actor))
+    }
+
+    /// Whose session a name and a password begin, and who that is. Takes a tenth of a second of one core.
+    ///
+    /// # Errors
+    /// `rate-limited`: the name was tried too often.
+    pub fn sign_in(&self, name: &str, password: &str) -> Result<Option<(String, Actor)>, Problem> {
+        let user = self.users.iter().find(|user| user.name == name);
+        let Some(user) = user else {
+            // The answer takes as long as for a known name.
+            let _ = self.nobody.as_ref().is_some_and(|nobody| nobody.is(password));
+            return Ok(None);
+        };
+        if user.tries.check().is_err() {
+            let detail = "There were too many tries to sign in with this name; wait a minute.";
+            return Err(Problem::new(Code::RateLimited, detail).retry_after(60));
+        }
+        if !user.password.is(password) {
+            return Ok(None);
+        }
+        let holder = format!("user:{name}");
+        Ok(self.holder(&holder).map(|actor| (holder, actor)))
+    }
+
+    /// Does somebody have this name?
+    #[must_use]
+    pub fn has_user(&self, name: &str) -> bool {
+        self.users.iter().any(|user| user.name == name)
+    }
+
+    /// Name of the cookie that a session travels in. The prefix makes browsers hold to what the cookie says of
+    /// itself (RFC 6265bis, 4.1.3.2).
+    #[must_use]
+    pub const fn cookie(&self) -> &'static str {
+        if self.secure { "__Host-waymark" } else { "waymark" }
+    }
+
+    /// May the cookie travel over TLS only?
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// The secret of the session that came with a request.
+    #[must_use]
+    pub fn session_secret(&self, headers: &HeaderMap) -> Option<String> {
+        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        cookies
+            .flat_map(cookie::Cookie::split_parse)
+            .filter_map(Result::ok)
+            .find(|cookie| cookie.name() == self.cookie())
+            .map(|cookie| cookie.value().to_owned())
+    }
+
+    /// A form that begins a session must come from this host's own page.
+    ///
+    /// # Errors
+    /// `foreign-origin`.
+    pub fn own_page(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+        same_site(named_host(uri, headers)?.as_deref(), headers, true)
+    }
+
+    fn is_mine(&self, host: &str) -> bool {
+        let name = host.parse::<Authority>().map_or_else(|_| host.to_owned(), |it| it.host().to_owned());
+        self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host) || own.eq_ignore_ascii_case(&name))
+    }
+}
+
+/// `count` at once, and so many again in each `per`.
+fn limiter(count: NonZeroU32, per: Duration) -> DefaultDirectRateLimiter {
+    let one = (per / count.get()).max(Duration::from_nanos(1));
+    let quota = Quota::with_period(one).unwrap_or_else(|| Quota::per_second(count));
+    RateLimiter::direct(quota.allow_burst(count))
 }
 
 impl Scope {
@@ -111,50 +323,72 @@ impl Scope {
 
 /// The scope that a call needs; `None` is open to everybody who can connect.
 fn scope(method: &Method, path: &str) -> Option<Scope> {
-    if path == "/metrics" {
+    if matches!(path, "/healthz" | "/readyz" | "/sign-in" | "/api/v1/openapi.json")
+        || path.starts_with("/assets/")
+    {
+        return None;
+    }
+    // The dashboard's paths begin with the same words.
+    let rest = path.strip_prefix("/api/v1").unwrap_or(path);
+    if rest == "/sign-out" {
         return Some(Scope::Read);
     }
-    let rest = path.strip_prefix("/api/v1")?;
-    if rest == "/openapi.json" {
-        return None;
+    let within =
+        |folder: &str| rest.strip_prefix(folder).is_some_and(|more| more.is_empty() || more.starts_with('/'));
+    if within("/audit") {
+        return Some(Scope::Admin);
     }
     if matches!(*method, Method::GET | Method::HEAD) {
         return Some(Scope::Read);
     }
-    let admin = ["/plugins", "/hosts"].iter().any(|folder| rest.starts_with(folder));
-    Some(if admin { Scope::Admin } else { Scope::Operate })
+    Some(if within("/plugins") || within("/hosts") { Scope::Admin } else { Scope::Operate })
 }
 
-/// Keeps web pages of other sites out of a host that needs no token.
-fn local(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-    let host = match uri.authority() {
-        Some(authority) => Some(authority.as_str()),
+/// The name that the request calls this host by.
+fn named_host(uri: &Uri, headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    match uri.authority() {
+        Some(authority) => Ok(Some(authority.to_string())),
         None => match headers.get(header::HOST) {
-            Some(value) => Some(value.to_str().map_err(|_| foreign("its Host header is not text"))?),
-            None => None,
+            Some(value) => {
+                let text = value.to_str().map_err(|_| foreign("its Host header is not text"))?;
+                Ok(Some(text.to_owned()))
+            }
+            None => Ok(None),
         },
-    };
+    }
+}
+
+/// Keeps names of other sites out of a host that asks nobody who they are.
+fn local(host: Option<&str>) -> Result<(), Problem> {
     // Browsers always name a host; a client that does not is none.
-    let Some(host) = host else { return Ok(()) };
-    if !is_loopback(host) {
-        return Err(foreign("its Host is not a loopback name"));
+    match host {
+        Some(host) if !is_loopback(host) => Err(foreign("its Host is not a loopback name")),
+        _ => Ok(()),
     }
-    if let Some(origin) = headers.get(header::ORIGIN) {
-        let origin = origin.to_str().unwrap_or_default();
-        let site = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        if !site.is_some_and(|site| site.eq_ignore_ascii_case(host)) {
-            return Err(foreign("its Origin is another site"));
-        }
+}
+
+/// Keeps pages of other sites out. A browser says whose page it is with every change that a page asks for; where that
+/// is `needed`, silence is no answer.
+fn same_site(host: Option<&str>, headers: &HeaderMap, needed: bool) -> Result<(), Problem> {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        let own = headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin");
+        return if own || !needed { Ok(()) } else { Err(foreign("it does not say which page sent it")) };
+    };
+    let origin = origin.to_str().unwrap_or_default();
+    let site = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    if site.zip(host).is_some_and(|(site, host)| site.eq_ignore_ascii_case(host)) {
+        Ok(())
+    } else {
+        Err(foreign("its Origin is another site"))
     }
-    Ok(())
 }
 
 fn foreign(why: &str) -> Problem {
     Problem::new(
         Code::ForeignOrigin,
         format!(
-            "The request was refused because {why}. A host without tokens answers only requests to localhost, \
-             127.0.0.1 or [::1] that no foreign web page sent."
+            "The request was refused because {why}. A host without tokens and users answers only requests to \
+             localhost, 127.0.0.1 or [::1]; no host takes changes that a foreign web page sent."
         ),
     )
 }
@@ -188,12 +422,25 @@ mod tests {
     }
 
     fn ask(guard: &Guard, method: Method, path: &str, pairs: &[(header::HeaderName, &str)]) -> Option<Code> {
-        guard.check(&method, &path.parse().unwrap(), &headers(pairs)).err().map(|problem| problem.code())
+        let uri: Uri = path.parse().unwrap();
+        let permitted = guard
+            .check(&method, &uri, &headers(pairs), None)
+            .and_then(|actor| actor.map_or(Ok(()), |actor| guard.permit(&actor, &method, uri.path())));
+        permitted.err().map(|problem| problem.code())
+    }
+
+    fn token(text: &str, scope: Scope) -> config::Token {
+        config::Token {
+            name: text.into(),
+            sha256: hex::encode(Sha256::digest(text)),
+            scopes: vec![scope],
+            rate: None,
+        }
     }
 
     #[test]
     fn a_foreign_name_or_site_is_kept_out_of_a_host_without_tokens() {
-        let guard = Guard::new(&[]).unwrap();
+        let guard = Guard::new(&config::Api::default()).unwrap();
         for host in ["localhost:7420", "127.0.0.1:7420", "[::1]:7420", "LOCALHOST"] {
             assert_eq!(ask(&guard, Method::POST, "/api/v1/jobs", &[(header::HOST, host)]), None, "{host}");
         }
@@ -213,16 +460,14 @@ mod tests {
 
     #[test]
     fn a_token_needs_the_scope_of_the_call() {
-        let token = |text: &str, scope| Token {
-            name: text.into(),
-            sha256: Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect(),
-            scopes: vec![scope],
-        };
-        let guard = Guard::new(&[
-            token("look", Scope::Read),
-            token("run", Scope::Operate),
-            token("own", Scope::Admin),
-        ]);
+        let guard = Guard::new(&config::Api {
+            tokens: vec![
+                token("look", Scope::Read),
+                token("run", Scope::Operate),
+                token("own", Scope::Admin),
+            ],
+            ..config::Api::default()
+        });
         let guard = guard.unwrap();
         let code = |method, path, token: &str| {
             ask(&guard, method, path, &[(header::AUTHORIZATION, format!("Bearer {token}").as_str())])
@@ -237,5 +482,58 @@ mod tests {
         assert_eq!(code(Method::PUT, "/api/v1/plugins/x", "run"), Some(Code::ScopeMissing));
         assert_eq!(code(Method::POST, "/api/v1/hosts/x/drain", "run"), Some(Code::ScopeMissing));
         assert_eq!(code(Method::PUT, "/api/v1/plugins/x", "own"), None);
+    }
+
+    #[test]
+    fn a_session_needs_a_page_of_this_host_for_every_change() {
+        let own = token("own", Scope::Admin);
+        let holder = format!("token:{}", own.sha256);
+        let guard = Guard::new(&config::Api { tokens: vec![own], ..config::Api::default() }).unwrap();
+        let ask = |method: Method, pairs: &[(header::HeaderName, &str)]| {
+            let path = "/api/v1/jobs".parse().unwrap();
+            guard.check(&method, &path, &headers(pairs), Some(&holder)).map_err(|problem| problem.code())
+        };
+        let from = |origin| [(header::HOST, "waymark.example"), (header::ORIGIN, origin)];
+        assert!(ask(Method::GET, &[]).unwrap().is_some_and(|actor| actor.by == By::Session));
+        assert!(ask(Method::POST, &from("https://waymark.example")).is_ok());
+        assert_eq!(ask(Method::POST, &from("https://evil.example")), Err(Code::ForeignOrigin));
+        assert_eq!(ask(Method::POST, &from("null")), Err(Code::ForeignOrigin));
+        assert_eq!(ask(Method::POST, &[(header::HOST, "waymark.example")]), Err(Code::ForeignOrigin));
+        let gone = guard.check(&Method::GET, &"/jobs".parse().unwrap(), &HeaderMap::new(), Some("user:gone"));
+        assert_eq!(gone.map_err(|problem| problem.code()), Err(Code::Unauthorized));
+    }
+
+    #[test]
+    fn a_token_with_a_rate_is_told_when_to_ask_again() {
+        let mut hasty = token("hasty", Scope::Admin);
+        hasty.rate = Some(config::CallRate {
+            count: NonZeroU32::new(3).unwrap(),
+            per_ms: std::num::NonZeroU64::new(60_000).unwrap(),
+        });
+        let guard = Guard::new(&config::Api { tokens: vec![hasty], ..config::Api::default() }).unwrap();
+        let ask = || ask(&guard, Method::GET, "/api/v1/jobs", &[(header::AUTHORIZATION, "Bearer hasty")]);
+        assert_eq!([ask(), ask(), ask(), ask()], [None, None, None, Some(Code::RateLimited)]);
+    }
+
+    #[test]
+    fn a_host_answers_to_its_own_names_only_and_changes_nothing_when_it_is_read_only() {
+        let api = config::Api {
+            tokens: vec![token("own", Scope::Admin)],
+            hosts: vec!["waymark.example".into()],
+            read_only: true,
+            ..config::Api::default()
+        };
+        let guard = Guard::new(&api).unwrap();
+        let by = |host, method| {
+            ask(
+                &guard,
+                method,
+                "/api/v1/jobs",
+                &[(header::HOST, host), (header::AUTHORIZATION, "Bearer own")],
+            )
+        };
+        assert_eq!(by("waymark.example:443", Method::GET), None);
+        assert_eq!(by("evil.example", Method::GET), Some(Code::ForeignOrigin));
+        assert_eq!(by("waymark.example", Method::POST), Some(Code::ReadOnly));
     }
 }

@@ -55,6 +55,7 @@ codes! {
     InvalidHeader "invalid-header" BAD_REQUEST "A header has a wrong value";
     Unauthorized "unauthorized" UNAUTHORIZED "A valid token is needed";
     ScopeMissing "scope-missing" FORBIDDEN "The token may not do this";
+    ReadOnly "read-only" FORBIDDEN "This host changes nothing";
     ForeignOrigin "foreign-origin" FORBIDDEN "The request comes from a foreign web page or name";
     UnknownPath "unknown-path" NOT_FOUND "There is nothing at this path";
     UnknownJob "unknown-job" NOT_FOUND "There is no such job";
@@ -68,6 +69,7 @@ codes! {
     ScheduleHeld "schedule-held" CONFLICT "The schedule is not this call's to change";
     ScheduleBusy "schedule-busy" CONFLICT "The schedule does not run now";
     WrongState "wrong-state" CONFLICT "The control does not fit the job's state";
+    RateLimited "rate-limited" TOO_MANY_REQUESTS "Too many requests";
     LimitReached "limit-reached" TOO_MANY_REQUESTS "The queue takes no more jobs now";
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE "The body is too large";
     InputTooLarge "input-too-large" PAYLOAD_TOO_LARGE "The input of a job is too large";

@@ -2,13 +2,16 @@
 
 use super::{
     Service,
+    audit::{self, Entry},
+    auth::Actor,
     error::{Code, Problem},
+    sign_in,
 };
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, uri::PathAndQuery},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
@@ -109,18 +112,20 @@ pub async fn around(State(service): State<Arc<Service>>, request: Request, next:
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let limit = time_limit(&service, &request);
-    let mut response = match service.guard.check(&method, request.uri(), request.headers()) {
-        Err(problem) => axum::response::IntoResponse::into_response(problem),
-        Ok(holder) => {
-            let holder = holder.unwrap_or_default().to_owned();
-            let response = answer(next.run(request), limit).await;
-            if !method.is_safe() && !holder.is_empty() {
-                tracing::debug!(holder, %method, path, "a token was used");
-            }
-            response
-        }
-    };
     let text = id.to_str().unwrap_or_default();
+    let wants_page = method == Method::GET
+        && !path.starts_with("/api/")
+        && request
+            .headers()
+            .get(header::ACCEPT)
+            .is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
+    let mut response = match admit(&service, &method, request.uri(), request.headers()).await {
+        Err(problem) if wants_page && problem.code() == Code::Unauthorized => {
+            sign_in::redirect(request.uri().path_and_query().map_or("/", PathAndQuery::as_str))
+        }
+        Err(problem) => problem.into_response(),
+        Ok(actor) => changed(&service, request, next, actor, text, limit).await,
+    };
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
         match problem.log_message() {
@@ -155,6 +160,58 @@ pub async fn around(State(service): State<Arc<Service>>, request: Request, next:
     response
 }
 
+/// Who asks, if they may.
+async fn admit(
+    service: &Service,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Option<Actor>, Problem> {
+    let secret = match headers.contains_key(header::AUTHORIZATION) || service.guard.is_open() {
+        true => None,
+        false => service.guard.session_secret(headers),
+    };
+    let holder = match secret {
+        Some(secret) => service.store.session(&sign_in::session_digest(&secret)).await?,
+        None => None,
+    };
+    service.guard.check(method, uri, headers, holder.as_deref())
+}
+
+/// The handler's answer to somebody who may ask for it, with an entry in the audit log where the request is a change.
+async fn changed(
+    service: &Service,
+    mut request: Request,
+    next: Next,
+    actor: Option<Actor>,
+    request_id: &str,
+    limit: Option<Duration>,
+) -> Response {
+    let Some(actor) = actor else { return answer(next.run(request), limit).await };
+    let path = request.uri().path();
+    let permitted = service.guard.permit(&actor, request.method(), path);
+    let entry = audit::is_kept(request.method(), path).then(|| Entry::of(&request, &actor, request_id));
+    request.extensions_mut().insert(actor);
+    let Some(mut entry) = entry else {
+        return match permitted {
+            Ok(()) => answer(next.run(request), limit).await,
+            Err(problem) => problem.into_response(),
+        };
+    };
+    let response = match permitted {
+        Err(problem) => problem.into_response(),
+        Ok(()) => match audit::body(service, request).await {
+            Err(problem) => problem.into_response(),
+            Ok((request, body)) => {
+                entry.body = body;
+                answer(next.run(request), limit).await
+            }
+        },
+    };
+    audit::write(service, &entry.answered(&response)).await;
+    response
+}
+
 async fn answer(handler: impl Future<Output = Response>, limit: Option<Duration>) -> Response {
     let handler = AssertUnwindSafe(handler).catch_unwind();
     let outcome = match limit {
@@ -175,7 +232,7 @@ async fn answer(handler: impl Future<Output = Response>, limit: Option<Duration>
         )
         .retry_after(1),
     };
-    axum::response::IntoResponse::into_response(problem)
+    problem.into_response()
 }
 
 /// No route has this path.

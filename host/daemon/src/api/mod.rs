@@ -17,6 +17,7 @@
 //! The API keeps nothing: any host answers for any job, and a caller may change hosts between two calls.
 
 pub mod answer;
+pub mod audit;
 pub mod auth;
 pub mod batch;
 pub mod bulk;
@@ -33,21 +34,26 @@ pub mod jobs;
 pub mod limits;
 pub mod openapi;
 pub mod output;
+pub mod password;
 pub mod plugins;
 pub mod queues;
 pub mod replay;
 pub mod request;
 pub mod schedules;
 pub mod server;
+pub mod sign_in;
 pub mod submission;
 pub mod workflows;
 
 use crate::{config, directory, host::Readiness, metrics::Metrics, scheduler::Maintenance};
-use axum::Router;
+use axum::{
+    Router,
+    routing::{get, post},
+};
 use std::sync::Arc;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
 };
 use tokio_util::sync::CancellationToken;
 use waymark_store::Store;
@@ -96,6 +102,8 @@ pub struct Service {
     drain: mpsc::Sender<()>,
     maintenance: Arc<Maintenance>,
     guard: auth::Guard,
+    /// Passwords that are checked at once.
+    sign_ins: Semaphore,
     counters: guard::Counters,
     request_ids: guard::RequestIds,
     feed: feed::Feed,
@@ -111,7 +119,8 @@ impl Service {
     /// A token is malformed, or the API's counters are registered already.
     pub fn new(context: Context) -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            guard: auth::Guard::new(&context.api.tokens)?,
+            guard: auth::Guard::new(&context.api)?,
+            sign_ins: Semaphore::new(1),
             counters: guard::Counters::new(&context.metrics.registry)?,
             request_ids: guard::RequestIds::new()?,
             feed: feed::Feed::new(context.store.clone()),
@@ -133,6 +142,9 @@ impl Service {
         openapi::routes()
             .split_for_parts()
             .0
+            .route("/sign-in", get(sign_in::show).post(sign_in::begin))
+            .route("/sign-out", post(sign_in::end))
+            .route("/assets/sign-in.css", get(sign_in::style))
             .fallback(guard::unknown_path)
             .method_not_allowed_fallback(guard::method_not_allowed)
             .layer(axum::middleware::from_fn_with_state(self.clone(), guard::around))

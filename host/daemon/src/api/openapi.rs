@@ -2,8 +2,8 @@
 //! of the contract shows in review.
 
 use super::{
-    Service, batch, bulk, checkpoints, error, error_groups, events, health, hosts, jobs, limits, output,
-    plugins, queues, replay, schedules, workflows,
+    Service, audit, batch, bulk, checkpoints, error, error_groups, events, health, hosts, jobs, limits,
+    output, plugins, queues, replay, schedules, workflows,
 };
 use axum::{
     http::header,
@@ -34,6 +34,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
         (name = "errors", description = "Failures, folded by what they have in common."),
         (name = "schedules", description = "Jobs that are made at planned times."),
         (name = "hosts", description = "Who runs the jobs."),
+        (name = "audit", description = "Who asked for which change."),
         (name = "health", description = "For load balancers and monitoring."),
     ),
     security(("token" = [])),
@@ -97,6 +98,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(hosts::drain))
         .routes(routes!(hosts::pause))
         .routes(routes!(hosts::resume))
+        .routes(routes!(audit::list))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))

@@ -3,7 +3,10 @@
 //! A connection beyond the cap is answered with 503 at once, so that health checks learn the truth instead of
 //! waiting in the kernel's backlog.
 
-use super::error::{Code, Problem};
+use super::{
+    audit::Peer,
+    error::{Code, Problem},
+};
 use crate::config;
 use axum::Router;
 use hyper_util::{
@@ -17,6 +20,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tower_http::add_extension::AddExtension;
 
 /// Longest head of a request, bytes: more is answered with 431. Stops header floods.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -55,8 +59,8 @@ pub async fn run(
             accepted = listener.accept() => accepted,
             () = &mut asked => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -70,7 +74,7 @@ pub async fn run(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was not set");
         }
-        let service = TowerToHyperService::new(router.clone());
+        let service = TowerToHyperService::new(AddExtension::new(router.clone(), Peer(address)));
         let builder = builder.clone();
         let watcher = graceful.watcher();
         tokio::spawn(async move {

@@ -4,6 +4,7 @@
 //! Progress and notes go to standard error, so that output can be piped. A refused request or a failed job is an
 //! error, and the program ends with status 1.
 
+pub mod audit;
 pub mod client;
 pub mod errors;
 pub mod host;
@@ -77,6 +78,17 @@ pub enum Command {
         #[command(subcommand)]
         command: workflow::WorkflowCommand,
     },
+    /// List who asked for which change, newest first.
+    Audit {
+        /// Which host.
+        #[command(flatten)]
+        remote: Remote,
+        /// Which entries.
+        #[command(flatten)]
+        which: audit::Which,
+    },
+    /// Print what `api.users` keeps of a password, which is read from standard input.
+    Password,
     /// `waymark host list|drain`: the daemon's own command carries it.
     #[command(skip)]
     Host(HostCommand),
@@ -102,6 +114,8 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Errors { remote, command } => errors::run(&Client::new(&remote)?, command).await,
         Command::Schedule { remote, command } => schedule::run(&Client::new(&remote)?, command).await,
         Command::Workflow { remote, command } => workflow::run(&Client::new(&remote)?, command).await,
+        Command::Audit { remote, which } => audit::run(&Client::new(&remote)?, which).await,
+        Command::Password => audit::password(),
         Command::Host(command) => host::run(command).await,
     }
 }

@@ -1,0 +1,258 @@
+//! The audit log: every change that somebody asked for over HTTP, with who, when, what, from where, and the answer.
+//!
+//! The guard writes an entry after the answer is known and before it is sent. New jobs are not in it: they are in
+//! the list of jobs. What is refused for want of a token is not in it either, so that strangers cannot fill it.
+
+use super::{
+    Service,
+    answer::Timestamp,
+    auth::Actor,
+    error::Problem,
+    request::{self, Params, limit, reply},
+};
+use axum::{
+    body::Body,
+    extract::{Request, State as Shared},
+    http::{Method, StatusCode, header},
+    response::Response,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{net::SocketAddr, sync::Arc};
+use utoipa::{IntoParams, ToSchema};
+
+/// Entries in a list unless more are asked for.
+const LIST_DEFAULT: usize = 50;
+/// Most entries in one list.
+const LIST_MAX: usize = 1_000;
+/// Entries that one request looks at for those it is asked for.
+const LOOK_MAX: usize = 10_000;
+/// Longest body that an entry keeps, bytes.
+const BODY_BYTES_MAX: usize = 4 << 10;
+/// Longest text of a header or path that an entry keeps, bytes.
+const TEXT_BYTES_MAX: usize = 1 << 10;
+/// What stands for a job's input, which the log does not keep.
+const LEFT_OUT: &str = "(left out)";
+
+/// The other end of the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// A change that somebody asked for.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct Entry {
+    /// Name of the token or user; `local` where the host asks for neither.
+    pub(super) actor: String,
+    /// Their scope: `read`, `operate` or `admin`.
+    pub(super) scope: String,
+    /// `token`, `session` or `open`.
+    pub(super) by: String,
+    /// Address of the other end of the connection; behind a proxy, the proxy's.
+    pub(super) from: Option<String>,
+    /// The `X-Forwarded-For` header as it came: only as true as the proxy that wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) forwarded_for: Option<String>,
+    /// Method of the request.
+    pub(super) method: String,
+    /// Path and query.
+    pub(super) path: String,
+    /// The body, where it is JSON of at most 4 KiB; inputs of jobs and payloads of signals are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) body: Option<Value>,
+    /// HTTP status of the answer.
+    pub(super) status: u16,
+    /// Code of the problem, if it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) code: Option<String>,
+    /// The request's id.
+    pub(super) request_id: String,
+}
+
+impl Entry {
+    /// What is known before the answer. The answer's status is 0 until [`Self::answered`].
+    pub(super) fn of(request: &Request, actor: &Actor, request_id: &str) -> Self {
+        let header = |name: &str| {
+            let value = request.headers().get(name)?.to_str().ok()?;
+            Some(cut(value).to_owned())
+        };
+        let path = request.uri().path_and_query().map_or("/", axum::http::uri::PathAndQuery::as_str);
+        Self {
+            actor: actor.name.clone(),
+            scope: actor.scope.name().to_owned(),
+            by: actor.by.name().to_owned(),
+            from: request.extensions().get::<Peer>().map(|Peer(address)| address.ip().to_string()),
+            forwarded_for: header("x-forwarded-for"),
+            method: request.method().to_string(),
+            path: cut(path).to_owned(),
+            body: None,
+            status: 0,
+            code: None,
+            request_id: request_id.to_owned(),
+        }
+    }
+
+    /// Takes over how the request was answered.
+    pub(super) fn answered(mut self, response: &Response) -> Self {
+        self.status = response.status().as_u16();
+        let problem = response.extensions().get::<Problem>();
+        if let Some(problem) = problem {
+            self.status = problem.code().status().as_u16();
+            self.code = Some(problem.code().name().to_owned());
+        }
+        self
+    }
+}
+
+/// The longest head of a text that an entry keeps.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+}
+
+/// Is this request a change that the log keeps?
+pub(super) fn is_kept(method: &Method, path: &str) -> bool {
+    let made = ["/api/v1/jobs", "/api/v1/jobs/batch", "/api/v1/workflows"];
+    !method.is_safe() && !(*method == Method::POST && made.contains(&path))
+}
+
+/// Takes a copy of the body if the log keeps it: JSON that says it is short.
+pub(super) async fn body(service: &Service, request: Request) -> Result<(Request, Option<Value>), Problem> {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let path = request.uri().path();
+    let is_secret = path.contains("/signals/") || path.ends_with("/replay");
+    if is_secret || !length.is_some_and(|length| (1..=BODY_BYTES_MAX).contains(&length)) {
+        return Ok((request, None));
+    }
+    let (parts, body) = request.into_parts();
+    let bytes = request::body(body, BODY_BYTES_MAX, service.body_timeout()).await?;
+    let mut kept: Option<Value> = serde_json::from_slice(&bytes).ok();
+    kept.iter_mut().for_each(leave_inputs_out);
+    Ok((Request::from_parts(parts, Body::from(bytes)), kept))
+}
+
+fn leave_inputs_out(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match name.as_str() {
+                    "input" => *value = LEFT_OUT.into(),
+                    _ => leave_inputs_out(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(leave_inputs_out),
+        _ => {}
+    }
+}
+
+/// Writes an entry. What cannot be written is said in the host's own log, whole.
+pub(super) async fn write(service: &Service, entry: &Entry) {
+    let text = serde_json::to_string(entry).unwrap_or_default();
+    if let Err(error) = service.store.append_audit(&text, service.settings.audit_entries).await {
+        tracing::error!(%error, entry = text, "an entry of the audit log could not be written");
+    }
+}
+
+/// Parameters of `GET /audit`.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// Name of a token or user. Default: all.
+    pub(super) actor: Option<String>,
+    /// A part of the path, such as the id of a job. Default: all.
+    pub(super) about: Option<String>,
+    /// Most entries, 1 to 1,000. Default 50.
+    pub(super) limit: Option<usize>,
+    /// `next_cursor` of the list before.
+    pub(super) cursor: Option<String>,
+}
+
+/// An entry and when it was written.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Listed {
+    /// When it was written.
+    #[schema(value_type = String, format = DateTime)]
+    pub(super) at: Timestamp,
+    /// The change.
+    #[serde(flatten)]
+    pub(super) entry: Entry,
+}
+
+/// Entries of the audit log.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AuditLog {
+    /// Newest first. There may be fewer than asked for, or none, where a filter takes little.
+    pub(super) entries: Vec<Listed>,
+    /// Where older ones begin; `null` at the end.
+    pub(super) next_cursor: Option<String>,
+}
+
+impl Service {
+    /// Entries that the parameters take.
+    ///
+    /// # Errors
+    /// `invalid-query`, `bad-cursor`, or the store does not answer.
+    pub(super) async fn audit(&self, which: &Which) -> Result<AuditLog, Problem> {
+        let limit = limit(which.limit, LIST_DEFAULT, LIST_MAX)?;
+        let takes = |entry: &Entry| {
+            which.actor.as_ref().is_none_or(|actor| *actor == entry.actor)
+                && which.about.as_ref().is_none_or(|part| entry.path.contains(part.as_str()))
+        };
+        let (mut entries, mut cursor, mut looked) = (Vec::new(), which.cursor.clone(), 0);
+        loop {
+            let page = self.store.audit(cursor.as_deref(), LIST_MAX.min(limit.max(100))).await?;
+            let Some(last) = page.last() else { return Ok(AuditLog { entries, next_cursor: None }) };
+            (cursor, looked) = (Some(last.id.clone()), looked + page.len());
+            for found in page {
+                // What another version wrote and this one cannot read is left out.
+                let Ok(entry) = serde_json::from_str::<Entry>(&found.text) else { continue };
+                if takes(&entry) {
+                    entries.push(Listed { at: Timestamp(found.at_ms), entry });
+                }
+                if entries.len() == limit {
+                    return Ok(AuditLog { entries, next_cursor: Some(found.id) });
+                }
+            }
+            if looked >= LOOK_MAX {
+                return Ok(AuditLog { entries, next_cursor: cursor });
+            }
+        }
+    }
+}
+
+/// Lists changes that somebody asked for, newest first. Needs the scope `admin`.
+#[utoipa::path(
+    get, path = "/api/v1/audit", tag = "audit", operation_id = "list_audit", params(Which),
+    responses((status = 200, description = "Entries.", body = AuditLog)),
+)]
+pub(super) async fn list(
+    Shared(service): Shared<Arc<Service>>,
+    Params(which): Params<Which>,
+) -> Result<Response, Problem> {
+    Ok(reply(StatusCode::OK, &service.audit(&which).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_are_left_out_wherever_they_are() {
+        let mut body =
+            serde_json::json!({"job": {"input": {"ssn": 1}, "queue": "q"}, "nodes": [{"input": 2}]});
+        leave_inputs_out(&mut body);
+        let kept =
+            serde_json::json!({"job": {"input": LEFT_OUT, "queue": "q"}, "nodes": [{"input": LEFT_OUT}]});
+        assert_eq!(body, kept);
+    }
+
+    #[test]
+    fn changes_are_kept_and_new_jobs_are_not() {
+        assert!(is_kept(&Method::POST, "/api/v1/jobs/X/pause"));
+        assert!(is_kept(&Method::DELETE, "/api/v1/jobs/X"));
+        assert!(is_kept(&Method::POST, "/api/v1/jobs/bulk/cancel"));
+        assert!(!is_kept(&Method::GET, "/api/v1/jobs/X"));
+        assert!(!is_kept(&Method::POST, "/api/v1/jobs"));
+    }
+}
