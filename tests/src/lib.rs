@@ -3,6 +3,7 @@
 //! * [`World`]: a store and a folder; starts hosts that share them.
 //! * [`host::Host`]: a host in a process group of its own, which can be killed, frozen, woken and drained.
 //! * [`client::Client`]: the HTTP API, as a caller meets it.
+//! * [`postgres::Postgres`]: a real server on a free port.
 //! * [`redis::Redis`]: a real server on a free port, which can be killed and started again with its data.
 //! * [`cluster::Cluster`]: real servers that form a Cluster.
 //! * [`endpoint::Endpoint`]: a scripted HTTP server that counts.
@@ -23,6 +24,7 @@ pub mod cluster;
 pub mod endpoint;
 pub mod guest;
 pub mod host;
+pub mod postgres;
 pub mod redis;
 mod world;
 

@@ -32,13 +32,25 @@ pub(crate) fn redis() -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    // Installing the package must not start a server of its own.
+    install_quietly(&missing)
+}
+
+/// The PostgreSQL server that tests start for themselves, and its client.
+pub(crate) fn postgres() -> anyhow::Result<()> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let has_server =
+        has("initdb") || versions.into_iter().any(|entry| entry.path().join("bin/initdb").is_file());
+    if has_server && has("psql") { Ok(()) } else { install_quietly(&["postgresql"]) }
+}
+
+/// Installs packages whose servers must not be started by that.
+fn install_quietly(packages: &[&str]) -> anyhow::Result<()> {
     let had_policy = Path::new("/usr/sbin/policy-rc.d").exists();
     if !had_policy && rustix::process::geteuid().is_root() {
         std::fs::write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")?;
         run(Command::new("chmod").args(["755", "/usr/sbin/policy-rc.d"]))?;
     }
-    let installed = install(&missing);
+    let installed = install(packages);
     if !had_policy && rustix::process::geteuid().is_root() {
         std::fs::remove_file("/usr/sbin/policy-rc.d")?;
     }

@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use waymark_job::{RetryPolicy, flow::Limits};
-use waymark_sandbox::{llm, secrets};
+use waymark_sandbox::{http, llm, secrets, sql};
 
 /// All settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub struct Config {
     pub secrets: BTreeMap<String, secrets::Source>,
     /// Language models, by name.
     pub llm: BTreeMap<String, llm::config::Provider>,
+    /// Databases, by name.
+    pub sql: BTreeMap<String, sql::config::Connection>,
     /// Schedules, by name, in the shape of `PUT /api/v1/schedules/{name}`. Every host that starts writes its own; one
     /// that is no longer in any file stays until it is deleted.
     pub schedules: BTreeMap<String, serde_json::Value>,
@@ -66,6 +68,7 @@ impl Default for Config {
             plugins: BTreeMap::new(),
             secrets: BTreeMap::new(),
             llm: BTreeMap::new(),
+            sql: BTreeMap::new(),
             schedules: BTreeMap::new(),
         }
     }
@@ -334,8 +337,12 @@ impl Default for TypePolicy {
 pub struct GrantsConfig {
     /// Directories, read-only.
     pub files: Vec<FileGrant>,
+    /// Outbound HTTP. Default: none, which refuses plugins that import `wasi:http`.
+    pub http: Option<http::config::Grant>,
     /// Language models. Default: none, which refuses plugins that import `waymark:llm`.
     pub llm: Option<llm::config::Grant>,
+    /// Databases, by the name of their connection. Default: none, which refuses plugins that import `waymark:sql`.
+    pub sql: BTreeMap<String, sql::config::Grant>,
 }
 
 /// A directory that a job type may read.
@@ -556,11 +563,22 @@ impl Config {
                 anyhow::ensure!(self.secrets.contains_key(key), "llm.{name}.key: there is no secrets.{key}");
             }
         }
+        for (name, connection) in &self.sql {
+            connection.check(&self.secrets).map_err(|why| anyhow::anyhow!("sql.{name}.{why}"))?;
+        }
         let types = self.plugins.iter().map(|(name, own)| (format!("plugins.{name}"), own.grants.as_ref()));
         let all = std::iter::once(("defaults".to_owned(), Some(&self.defaults.grants)));
         for (table, grants) in types.chain(all) {
-            let Some(grant) = grants.and_then(|grants| grants.llm.as_ref()) else { continue };
-            grant.check(&self.llm).map_err(|why| anyhow::anyhow!("{table}.grants.llm.{why}"))?;
+            let Some(grants) = grants else { continue };
+            if let Some(grant) = &grants.http {
+                grant.check(&self.secrets).map_err(|why| anyhow::anyhow!("{table}.grants.http.{why}"))?;
+            }
+            if let Some(name) = grants.sql.keys().find(|name| !self.sql.contains_key(*name)) {
+                anyhow::bail!("{table}.grants.sql: there is no [sql.{name}]");
+            }
+            if let Some(grant) = &grants.llm {
+                grant.check(&self.llm).map_err(|why| anyhow::anyhow!("{table}.grants.llm.{why}"))?;
+            }
         }
         Ok(())
     }

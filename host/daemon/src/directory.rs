@@ -724,6 +724,8 @@ pub fn grants(policy: &crate::config::TypePolicy) -> sandbox::Grants {
         files: files
             .map(|grant| sandbox::FileGrant { guest: grant.guest.clone(), host: grant.host.clone() })
             .collect(),
+        http: policy.grants.http.clone(),
         llm: policy.grants.llm.clone(),
+        sql: policy.grants.sql.clone(),
     }
 }

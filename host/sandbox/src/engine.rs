@@ -10,6 +10,7 @@ use crate::{
     llm,
     meter::Budget,
     services::{self, Offer, Services},
+    sql,
     state::State,
     turns::Gate,
 };
@@ -148,6 +149,8 @@ impl Backend {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         Task::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        sql::bindings::Imports::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         llm::bindings::Imports::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         Ok(Self { engine, linker })
     }

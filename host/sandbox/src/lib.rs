@@ -8,7 +8,7 @@
 //! * [`plugin`]: compiled code is loaded, its imports are checked against what was granted.
 //! * [`instance`]: one job in one fresh instance: `start` or `restore`, `step`, `checkpoint`.
 //! * `services` makes ready what an operator configured, [`secrets`] included; each capability is a module of its own:
-//!   [`llm`].
+//!   [`http`], [`llm`], [`sql`].
 //! * `turns` says who runs next when guests compute for long.
 //! * `state` holds what the host functions of the contract need, `log` and `wasi` the rest of what a guest can
 //!   reach, `meter` counts its memory, [`limits`] names every bound.
@@ -23,6 +23,7 @@ mod descriptor;
 pub mod engine;
 mod error;
 pub mod fault;
+pub mod http;
 pub mod instance;
 pub mod limits;
 pub mod llm;
@@ -31,6 +32,7 @@ mod meter;
 pub mod plugin;
 pub mod secrets;
 mod services;
+pub mod sql;
 mod state;
 mod turns;
 mod wasi;

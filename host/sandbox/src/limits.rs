@@ -1,7 +1,7 @@
 //! Every bound that a guest meets, and what an operator may grant beyond the contract.
 
-use crate::llm;
-use std::path::PathBuf;
+use crate::{http, llm, sql};
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// Limits of one job. All sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +72,12 @@ fn clamp(bytes: u64) -> usize {
 pub struct Grants {
     /// Directories, read-only, with everything below them.
     pub files: Vec<FileGrant>,
+    /// Outbound HTTP.
+    pub http: Option<http::config::Grant>,
     /// Language models.
     pub llm: Option<llm::config::Grant>,
+    /// Databases, by the name of their connection.
+    pub sql: BTreeMap<String, sql::config::Grant>,
 }
 
 /// One directory that jobs may read.

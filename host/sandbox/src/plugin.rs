@@ -66,8 +66,8 @@ const LATER: fn(&Grants) -> bool = |_| false;
 const CAPABILITIES: [Capability; 4] = [
     Capability {
         prefix: "wasi:http/",
-        line: "http = ...",
-        granted: LATER,
+        line: "http = { allow = [{ host = \"...\" }] }",
+        granted: |grants| grants.http.is_some(),
         hint: "; a JavaScript plugin that does not need it is built with the features http and fetch-event disabled",
     },
     Capability { prefix: "wasi:keyvalue/", line: "keyvalue = ...", granted: LATER, hint: "" },
@@ -77,7 +77,12 @@ const CAPABILITIES: [Capability; 4] = [
         granted: |grants| grants.llm.is_some(),
         hint: " (`llm = {}` lets it load without a model)",
     },
-    Capability { prefix: "waymark:sql/", line: "sql = ...", granted: LATER, hint: "" },
+    Capability {
+        prefix: "waymark:sql/",
+        line: "sql.NAME = {}",
+        granted: |grants| !grants.sql.is_empty(),
+        hint: " (NAME is a connection, `[sql.NAME]`)",
+    },
 ];
 
 fn capability(import: &str) -> Option<&'static Capability> {
@@ -232,7 +237,8 @@ impl Plugin {
         let mut state = State::new(context, limits.clone(), meter, Turns::new(engine.gate()));
         state.capabilities = capabilities.clone();
         if *uses_wasi {
-            let wasi = Wasi::new(grants, &state.logger).map_err(|error| Fault::Host(format!("{error:#}")))?;
+            let wasi = Wasi::new(grants, capabilities.http.clone(), &state.logger)
+                .map_err(|error| Fault::Host(format!("{error:#}")))?;
             state.wasi = Some(Box::new(wasi));
         }
         Instance::open(pre, state).await
@@ -261,7 +267,10 @@ mod tests {
         assert_eq!(error.code(), "import-not-granted");
         let message = error.to_string();
         assert!(message.contains("wasi:http/outgoing-handler@0.2.3"), "{message}");
-        assert!(message.contains("`http = ...` under `[plugins.sampler.grants]`"), "{message}");
+        assert!(
+            message.contains("`http = { allow = [{ host = \"...\" }] }` under `[plugins.sampler.grants]`"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -2,11 +2,14 @@
 //! from its grants.
 
 use crate::{
+    http,
     limits::Grants,
     llm::{self, config::Provider, ledger::Ledger},
     secrets::Secrets,
+    sql::{self, config::Connection},
 };
 use prometheus::Registry;
+use rustls_platform_verifier::ConfigVerifierExt as _;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -19,6 +22,8 @@ pub struct Offer {
     pub secrets: Secrets,
     /// Language models, by name.
     pub llm: BTreeMap<String, Provider>,
+    /// Databases, by name.
+    pub sql: BTreeMap<String, Connection>,
     /// What all hosts share about calls to language models; none: no cache, no limits, no budgets.
     pub ledger: Option<Arc<dyn Ledger>>,
     /// Where capabilities count.
@@ -35,12 +40,19 @@ pub(crate) struct Services {
     endpoints: HashMap<String, Arc<llm::Endpoint>>,
     ledger: Option<Arc<dyn Ledger>>,
     llm: Arc<llm::Metrics>,
+    http: Arc<http::Metrics>,
+    databases: HashMap<String, Arc<sql::Database>>,
+    sql: Arc<sql::Metrics>,
+    secrets: Secrets,
+    tls: Arc<rustls::ClientConfig>,
 }
 
 /// What one job type may use, made ready.
 #[derive(Clone, Default)]
 pub(crate) struct Capabilities {
+    pub(crate) http: Option<Arc<http::Outbound>>,
     pub(crate) llm: Option<Arc<llm::Chat>>,
+    pub(crate) sql: Option<Arc<sql::Sql>>,
 }
 
 impl Services {
@@ -49,11 +61,21 @@ impl Services {
             let endpoint = llm::Endpoint::new(name, provider, &offer.secrets).map_err(Error)?;
             Ok((name.clone(), Arc::new(endpoint)))
         };
+        let tls = tls().map_err(|error| Error(format!("TLS: {error}")))?;
+        let database = |(name, connection): (&String, &Connection)| {
+            let database = sql::Database::new(name, connection, &offer.secrets, &tls).map_err(Error)?;
+            Ok((name.clone(), Arc::new(database)))
+        };
         let twice = |error: prometheus::Error| Error(format!("metrics: {error}"));
         Ok(Self {
             endpoints: offer.llm.iter().map(endpoint).collect::<Result<_, _>>()?,
             ledger: offer.ledger.clone(),
             llm: Arc::new(llm::Metrics::new(&offer.registry).map_err(twice)?),
+            http: Arc::new(http::Metrics::new(&offer.registry).map_err(twice)?),
+            secrets: offer.secrets.clone(),
+            databases: offer.sql.iter().map(database).collect::<Result<_, _>>()?,
+            sql: Arc::new(sql::Metrics::new(&offer.registry).map_err(twice)?),
+            tls: Arc::new(tls),
         })
     }
 
@@ -62,6 +84,29 @@ impl Services {
             let endpoint = grant.provider.as_ref().and_then(|name| self.endpoints.get(name)).cloned();
             Arc::new(llm::Chat::new(job_type, grant, endpoint, self.ledger.clone(), self.llm.clone()))
         };
-        Capabilities { llm: grants.llm.as_ref().map(chat) }
+        let outbound = |grant: &http::config::Grant| {
+            let (secrets, tls) = (&self.secrets, self.tls.clone());
+            Arc::new(http::Outbound::new(job_type, grant, secrets, tls, self.http.clone()))
+        };
+        let database = |(name, grant): (&String, &sql::config::Grant)| {
+            let database = self.databases.get(name)?.clone();
+            Some((name.clone(), (grant.clone(), database)))
+        };
+        let databases = || {
+            let granted = grants.sql.iter().filter_map(database).collect();
+            Arc::new(sql::Sql::new(job_type, granted, self.sql.clone()))
+        };
+        Capabilities {
+            http: grants.http.as_ref().map(outbound),
+            llm: grants.llm.as_ref().map(chat),
+            sql: (!grants.sql.is_empty()).then(databases),
+        }
     }
+}
+
+/// The authorities that this machine trusts.
+fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
+    let mut config = rustls::ClientConfig::with_platform_verifier()?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }

@@ -21,7 +21,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use wasmtime::Result;
+use wasmtime::{Result, component::ResourceTable};
 use waymark_job::Progress;
 
 /// What a job must know of itself. Strings called JSON are trusted to be so.
@@ -89,6 +89,10 @@ pub(crate) struct State {
     pub(crate) logger: Arc<Logger>,
     pub(crate) wasi: Option<Box<Wasi>>,
     pub(crate) capabilities: Capabilities,
+    /// What the guest holds of capabilities.
+    pub(crate) resources: ResourceTable,
+    /// Cursors among them.
+    pub(crate) cursors: usize,
     pub(crate) effects: Effects,
     effects_bytes: u64,
     /// Children spawned in the running step.
@@ -112,6 +116,8 @@ impl State {
             logger,
             wasi: None,
             capabilities: Capabilities::default(),
+            resources: ResourceTable::new(),
+            cursors: 0,
             effects: Effects::default(),
             effects_bytes: 0,
             spawned: 0,

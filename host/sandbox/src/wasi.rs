@@ -6,6 +6,7 @@
 
 use crate::{
     Grants,
+    http::{Http, Outbound},
     log::{Logger, Stream},
     state::State,
 };
@@ -20,7 +21,8 @@ use wasmtime_wasi::{
 
 pub(crate) struct Wasi {
     context: WasiCtx,
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
+    pub(crate) http: Http,
 }
 
 /// Streams, files and pollables that a guest may hold at once. Stops a guest that opens files for ever.
@@ -33,7 +35,11 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 impl Wasi {
     /// # Errors
     /// A granted directory cannot be opened.
-    pub(crate) fn new(grants: &Grants, logger: &Arc<Logger>) -> Result<Self> {
+    pub(crate) fn new(
+        grants: &Grants,
+        outbound: Option<Arc<Outbound>>,
+        logger: &Arc<Logger>,
+    ) -> Result<Self> {
         let mut builder = WasiCtx::builder();
         builder
             .stdout(Voice { logger: logger.clone(), stream: Stream::Output })
@@ -49,17 +55,27 @@ impl Wasi {
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
-        Ok(Self { context: builder.build(), table })
+        Ok(Self { context: builder.build(), table, http: Http::new(outbound, logger.clone()) })
+    }
+}
+
+impl State {
+    pub(crate) fn wasi(&mut self) -> &mut Wasi {
+        // A plugin that imports WASI has it from the start; this is only for the type.
+        self.wasi.get_or_insert_with(|| {
+            Box::new(Wasi {
+                context: WasiCtx::builder().build(),
+                table: ResourceTable::new(),
+                http: Http::new(None, self.logger.clone()),
+            })
+        })
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        // A plugin that imports WASI has it from the start; this is only for the type.
-        let wasi = self.wasi.get_or_insert_with(|| {
-            Box::new(Wasi { context: WasiCtx::builder().build(), table: ResourceTable::new() })
-        });
-        WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
+        let Wasi { context, table, .. } = self.wasi();
+        WasiCtxView { ctx: context, table }
     }
 }
 

@@ -33,7 +33,7 @@
 //!
 //! In the order in which a job meets them: [`job`] (the trait, steps, failures), [`context`] (all that the
 //! host offers to a running step), [`items`] (work on a list or a stream in batches), `files` (granted
-//! files, with the feature of that name), `llm` (a language model, likewise), [`guest`] (the exports, written by [`export!`]) and [`testing`]
+//! files, with the feature of that name), `http`, `llm` and `sql` (requests, language models and databases, likewise), [`guest`] (the exports, written by [`export!`]) and [`testing`]
 //! (a host for `cargo test`).
 //!
 //! Nothing here reads a clock or draws random numbers: a step that runs again after a crash must do the
@@ -43,10 +43,14 @@ pub mod context;
 #[cfg(feature = "files")]
 pub mod files;
 pub mod guest;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod items;
 pub mod job;
 #[cfg(feature = "llm")]
 pub mod llm;
+#[cfg(feature = "sql")]
+pub mod sql;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 

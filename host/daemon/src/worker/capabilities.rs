@@ -14,6 +14,7 @@ pub(super) fn offer(config: &Config, store: &Store, registry: &Registry) -> anyh
     Ok(Offer {
         secrets: Secrets::read(&config.secrets).map_err(anyhow::Error::msg)?,
         llm: config.llm.clone(),
+        sql: config.sql.clone(),
         ledger: Some(Arc::new(Shared(store.clone()))),
         registry: registry.clone(),
     })
