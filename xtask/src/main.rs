@@ -78,6 +78,7 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
 fn test() -> anyhow::Result<()> {
     setup::redis()?;
     setup::postgres()?;
+    setup::prometheus()?;
     run(cargo().args(["fmt", "--all", "--check"]))?;
     guests::build()?;
     // The system tests run the binary; it is built first, so that they never wait for it.

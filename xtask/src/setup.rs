@@ -29,10 +29,12 @@ pub(crate) fn install(packages: &[&str]) -> anyhow::Result<()> {
 pub(crate) fn redis() -> anyhow::Result<()> {
     let missing: Vec<_> =
         ["redis-server", "redis-sentinel"].into_iter().filter(|program| !has(program)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    install_quietly(&missing)
+    if missing.is_empty() { Ok(()) } else { install_quietly(&missing) }
+}
+
+/// The Prometheus server and its checker that tests run.
+pub(crate) fn prometheus() -> anyhow::Result<()> {
+    if has("prometheus") && has("promtool") { Ok(()) } else { install_quietly(&["prometheus"]) }
 }
 
 /// The PostgreSQL server that tests start for themselves, and its client.

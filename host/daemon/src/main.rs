@@ -1,7 +1,7 @@
 //! `waymark`: the host, its worker processes, and the client, in one binary.
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use waymark::{bench, cli, config, host, telemetry, worker};
 
@@ -22,6 +22,16 @@ enum Command {
     Client(cli::Command),
     /// Measure a running host: throughput, enqueue rate, latency; one JSON line per figure.
     Bench(bench::Arguments),
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages, one for each command.
+    Man {
+        /// Directory that they are written to.
+        directory: PathBuf,
+    },
     #[command(hide = true)]
     Worker,
     #[command(hide = true)]
@@ -79,6 +89,8 @@ fn main() -> ExitCode {
         Command::Host(Host { command: Some(command), .. }) => run(cli::run(cli::Command::host(command))),
         Command::Client(command) => run(cli::run(command)),
         Command::Bench(arguments) => run(bench::run(arguments)),
+        Command::Completions { shell } => cli::shell::completions(Waymark::command(), shell),
+        Command::Man { directory } => cli::shell::man(Waymark::command(), &directory),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

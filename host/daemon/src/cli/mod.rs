@@ -12,6 +12,7 @@ pub mod job;
 pub mod plugin;
 pub mod queue;
 pub mod schedule;
+pub mod shell;
 pub mod table;
 pub mod watch;
 pub mod workflow;
