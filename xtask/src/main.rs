@@ -79,6 +79,7 @@ fn test() -> anyhow::Result<()> {
     setup::redis()?;
     setup::postgres()?;
     setup::prometheus()?;
+    setup::browser()?;
     run(cargo().args(["fmt", "--all", "--check"]))?;
     guests::build()?;
     // The system tests run the binary; it is built first, so that they never wait for it.

@@ -25,6 +25,11 @@ pub(crate) fn install(packages: &[&str]) -> anyhow::Result<()> {
     run(apt(&["install", "-y", "--no-install-recommends"]).args(packages))
 }
 
+/// The browser that looks at the dashboard in tests.
+pub(crate) fn browser() -> anyhow::Result<()> {
+    if has("chromium") { Ok(()) } else { install(&["chromium"]) }
+}
+
 /// The Redis server that hosts and tests start for themselves.
 pub(crate) fn redis() -> anyhow::Result<()> {
     let missing: Vec<_> =

@@ -5,7 +5,7 @@ use crate::{
     config::Config,
     directory,
     embedded::Embedded,
-    load,
+    history, load,
     metrics::Metrics,
     scheduler::{self, Maintenance},
     worker::protocol::{self, Assignment, Order, Report},
@@ -170,6 +170,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let scheduler =
         scheduler::Service::new(id.clone(), store.clone(), &config, schedules_changed.clone(), maintenance)?;
     background.spawn(scheduler.run());
+    background.spawn(history::run(id.clone(), store.clone(), metrics.clone()));
     background.spawn(spread(store.clone()));
     {
         let (store, id, wants) = (store.clone(), id.clone(), wants.clone());

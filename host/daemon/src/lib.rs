@@ -6,7 +6,7 @@
 //!
 //! * [`config`]: every setting, its default and its unit.
 //! * [`directory`]: files in a folder become job types.
-//! * [`api`]: the HTTP control API.
+//! * [`api`]: the HTTP control API. `dashboard`: pages for people. [`history`]: what the last two days were like.
 //! * [`host`]: the control process. [`embedded`]: its private Redis.
 //! * [`scheduler`]: schedules, and what is done once for all hosts.
 //! * [`worker`]: claim, run, commit. [`load`]: how busy the machine is.
@@ -17,8 +17,10 @@ pub mod api;
 pub mod bench;
 pub mod cli;
 pub mod config;
+mod dashboard;
 pub mod directory;
 pub mod embedded;
+pub mod history;
 pub mod host;
 pub mod load;
 pub mod metrics;

@@ -10,6 +10,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, PoisonError},
 };
+use waymark_store::Counted;
 
 /// Upper bounds of durations, seconds: 0.5 ms to an hour.
 const SECONDS: &[f64] = &[
@@ -146,6 +147,8 @@ pub struct Metrics {
     /// Registry of the control process; the API adds its own counters here.
     pub registry: Registry,
     workers: Mutex<HashMap<String, Vec<MetricFamily>>>,
+    /// What each worker had counted when it was last told.
+    told: Mutex<HashMap<String, Counted>>,
     jobs: IntGaugeVec,
     queue_depth: IntGaugeVec,
     queue_age: GaugeVec,
@@ -192,6 +195,7 @@ impl Metrics {
                 "Worker processes that ended without being asked.",
             )?,
             workers: Mutex::default(),
+            told: Mutex::default(),
             jobs,
             queue_depth,
             queue_age,
@@ -207,6 +211,25 @@ impl Metrics {
             Some(families) => workers.insert(name.to_owned(), families),
             None => workers.remove(name),
         };
+    }
+
+    /// What the workers counted since this was last asked. What a worker counted in its last second is lost with it.
+    pub fn counted(&self) -> Counted {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|name, _| workers.contains_key(name));
+        let mut all = Counted::default();
+        for (name, families) in workers.iter() {
+            let now = totals(families);
+            let before = told.insert(name.clone(), now).unwrap_or_default();
+            // A worker that was started again begins at 0.
+            let more = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+            all.succeeded += more(now.succeeded, before.succeeded);
+            all.failed += more(now.failed, before.failed);
+            all.started += more(now.started, before.started);
+            all.waited_ms += more(now.waited_ms, before.waited_ms);
+        }
+        all
     }
 
     /// Reads the gauges that the store knows.
@@ -264,4 +287,30 @@ impl Metrics {
         TextEncoder::new().encode(&families.into_values().collect::<Vec<_>>(), &mut text)?;
         Ok(String::from_utf8(text)?)
     }
+}
+
+/// What a worker's families add up to.
+fn totals(families: &[MetricFamily]) -> Counted {
+    let mut all = Counted::default();
+    for family in families {
+        for metric in &family.metric {
+            match family.name() {
+                "waymark_jobs_left_total" => {
+                    let to = metric.label.iter().find(|label| label.name() == "state").map(LabelPair::value);
+                    let jobs = metric.counter.value() as u64;
+                    match to {
+                        Some("succeeded") => all.succeeded += jobs,
+                        Some("failed") => all.failed += jobs,
+                        _ => {}
+                    }
+                }
+                "waymark_job_queued_seconds" => {
+                    all.started += metric.histogram.sample_count();
+                    all.waited_ms += (metric.histogram.sample_sum() * 1e3) as u64;
+                }
+                _ => {}
+            }
+        }
+    }
+    all
 }

@@ -15,12 +15,14 @@
 //! * `queues`: queues, hosts, types, counts.
 //! * `schedules`: schedules, and which host leads.
 //! * `llm`: what hosts share about language models.
+//! * `history`: what the last two days were like.
 //! * `events`: what other processes publish.
 //! * `pack`: how records travel.
 
 mod accounts;
 mod errors;
 mod events;
+mod history;
 mod jobs;
 mod limits;
 mod link;
@@ -36,6 +38,7 @@ mod workflows;
 pub use accounts::AuditEntry;
 pub use errors::{ErrorGroup, ErrorOrder};
 pub use events::{Message, Subscription};
+pub use history::{Counted, Deploy, HISTORY_MINUTES, Level, Minute};
 pub use jobs::{
     Checkpoint, ControlAnswer, Created, Filter, LogPage, NewJob, Page, Retention, SignalAnswer, Span, View,
 };

@@ -40,32 +40,32 @@ pub struct Peer(pub SocketAddr);
 
 /// A change that somebody asked for.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Name of the token or user; `local` where the host asks for neither.
-    pub(super) actor: String,
+    pub(crate) actor: String,
     /// Their scope: `read`, `operate` or `admin`.
-    pub(super) scope: String,
+    pub(crate) scope: String,
     /// `token`, `session` or `open`.
-    pub(super) by: String,
+    pub(crate) by: String,
     /// Address of the other end of the connection; behind a proxy, the proxy's.
-    pub(super) from: Option<String>,
+    pub(crate) from: Option<String>,
     /// The `X-Forwarded-For` header as it came: only as true as the proxy that wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) forwarded_for: Option<String>,
+    pub(crate) forwarded_for: Option<String>,
     /// Method of the request.
-    pub(super) method: String,
+    pub(crate) method: String,
     /// Path and query.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// The body, where it is JSON of at most 4 KiB; inputs of jobs and payloads of signals are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) body: Option<Value>,
+    pub(crate) body: Option<Value>,
     /// HTTP status of the answer.
-    pub(super) status: u16,
+    pub(crate) status: u16,
     /// Code of the problem, if it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) code: Option<String>,
+    pub(crate) code: Option<String>,
     /// The request's id.
-    pub(super) request_id: String,
+    pub(crate) request_id: String,
 }
 
 impl Entry {
@@ -111,7 +111,7 @@ fn cut(text: &str) -> &str {
 /// Is this request a change that the log keeps?
 pub(super) fn is_kept(method: &Method, path: &str) -> bool {
     let made = ["/api/v1/jobs", "/api/v1/jobs/batch", "/api/v1/workflows"];
-    !method.is_safe() && !(*method == Method::POST && made.contains(&path))
+    !method.is_safe() && path != "/theme" && !(*method == Method::POST && made.contains(&path))
 }
 
 /// Takes a copy of the body if the log keeps it: JSON that says it is short.
@@ -157,35 +157,35 @@ pub(super) async fn write(service: &Service, entry: &Entry) {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Which {
+pub(crate) struct Which {
     /// Name of a token or user. Default: all.
-    pub(super) actor: Option<String>,
+    pub(crate) actor: Option<String>,
     /// A part of the path, such as the id of a job. Default: all.
-    pub(super) about: Option<String>,
+    pub(crate) about: Option<String>,
     /// Most entries, 1 to 1,000. Default 50.
-    pub(super) limit: Option<usize>,
+    pub(crate) limit: Option<usize>,
     /// `next_cursor` of the list before.
-    pub(super) cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// An entry and when it was written.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Listed {
+pub(crate) struct Listed {
     /// When it was written.
     #[schema(value_type = String, format = DateTime)]
-    pub(super) at: Timestamp,
+    pub(crate) at: Timestamp,
     /// The change.
     #[serde(flatten)]
-    pub(super) entry: Entry,
+    pub(crate) entry: Entry,
 }
 
 /// Entries of the audit log.
 #[derive(Serialize, ToSchema)]
-pub(super) struct AuditLog {
+pub(crate) struct AuditLog {
     /// Newest first. There may be fewer than asked for, or none, where a filter takes little.
-    pub(super) entries: Vec<Listed>,
+    pub(crate) entries: Vec<Listed>,
     /// Where older ones begin; `null` at the end.
-    pub(super) next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<String>,
 }
 
 impl Service {
@@ -193,7 +193,7 @@ impl Service {
     ///
     /// # Errors
     /// `invalid-query`, `bad-cursor`, or the store does not answer.
-    pub(super) async fn audit(&self, which: &Which) -> Result<AuditLog, Problem> {
+    pub(crate) async fn audit(&self, which: &Which) -> Result<AuditLog, Problem> {
         let limit = limit(which.limit, LIST_DEFAULT, LIST_MAX)?;
         let takes = |entry: &Entry| {
             which.actor.as_ref().is_none_or(|actor| *actor == entry.actor)

@@ -330,7 +330,7 @@ fn scope(method: &Method, path: &str) -> Option<Scope> {
     }
     // The dashboard's paths begin with the same words.
     let rest = path.strip_prefix("/api/v1").unwrap_or(path);
-    if rest == "/sign-out" {
+    if matches!(rest, "/sign-out" | "/theme") {
         return Some(Scope::Read);
     }
     let within =
@@ -338,6 +338,8 @@ fn scope(method: &Method, path: &str) -> Option<Scope> {
     if within("/audit") {
         return Some(Scope::Admin);
     }
+    // Pages and their forms have the paths of the API without its first part.
+    let rest = path.strip_prefix("/api/v1").unwrap_or(path);
     if matches!(*method, Method::GET | Method::HEAD) {
         return Some(Scope::Read);
     }

@@ -19,7 +19,7 @@ use waymark_job::{Control, JobId, record::PRIORITY_MAX};
 use waymark_store::{ControlAnswer, Filter, Store};
 
 /// Most jobs in one step. Bounds the time of one request.
-const STEP_MAX: usize = 1_000;
+pub(crate) const STEP_MAX: usize = 1_000;
 /// Controls under way at once: they travel to the store together.
 const AT_ONCE: usize = 64;
 
@@ -55,14 +55,27 @@ pub(super) struct Stepped<'a> {
 /// Names of the actions.
 const ACTIONS: &str = "pause, resume, restart, retry, cancel, delete, move and priority";
 
-enum Action {
+/// What is asked for.
+pub(crate) enum Action {
+    /// A control of a job.
     Control(Control),
+    /// Forget it.
     Delete,
-    Move { queue: Option<String>, priority: Option<u8> },
+    /// Let it wait elsewhere.
+    Move {
+        /// This queue.
+        queue: Option<String>,
+        /// This priority.
+        priority: Option<u8>,
+    },
 }
 
 impl Action {
-    fn read(name: &str, to: Option<String>) -> Result<Self, Problem> {
+    /// Reads its name, and where it goes to.
+    ///
+    /// # Errors
+    /// `invalid-query` or `unknown-path`.
+    pub(crate) fn read(name: &str, to: Option<String>) -> Result<Self, Problem> {
         if to.is_some() && !matches!(name, "move" | "priority") {
             return Err(invalid_query("to: only move and priority go anywhere"));
         }
@@ -90,7 +103,7 @@ impl Action {
     }
 
     /// Does it to these jobs; answers how many did as asked.
-    async fn apply(&self, store: &Store, ids: Vec<JobId>) -> Result<usize, waymark_store::Error> {
+    pub(crate) async fn apply(&self, store: &Store, ids: Vec<JobId>) -> Result<usize, waymark_store::Error> {
         let is_done =
             |answer: &ControlAnswer| matches!(answer, ControlAnswer::Done(_) | ControlAnswer::Pending);
         match self {

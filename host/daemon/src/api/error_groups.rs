@@ -148,7 +148,7 @@ pub(super) struct ErrorGroupJobs<'a> {
     jobs: Vec<Job<'a>>,
 }
 
-fn unknown(fingerprint: &str) -> Problem {
+pub(crate) fn unknown(fingerprint: &str) -> Problem {
     let detail = format!(
         "There is no group of failures {:?}: it was forgotten, or its time was over.",
         shorten(fingerprint)
@@ -181,7 +181,7 @@ pub(super) async fn show(
     params(("fingerprint" = String, Path, description = "The fingerprint.")),
     responses((status = 204, description = "It is forgotten.")),
 )]
-pub(super) async fn forget(
+pub(crate) async fn forget(
     Shared(service): Shared<Arc<Service>>,
     Name(fingerprint): Name,
 ) -> Result<Response, Problem> {

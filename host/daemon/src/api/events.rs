@@ -122,6 +122,13 @@ impl FromStr for Position {
     }
 }
 
+/// The id of an event after which a reader has seen the job as `view` shows it, and so many log lines and outputs.
+pub(crate) fn position(view: &View, logs: u64, outputs: u64) -> String {
+    let progress =
+        view.record.progress.as_ref().map_or(0, |progress| digest(&text(&Progress::new(progress))));
+    Position { run: view.record.run, outputs, logs, state: state_digest(view), progress }.to_string()
+}
+
 /// Four bytes are enough to tell one value from the next; never 0.
 fn digest(text: &str) -> u32 {
     let hash = Sha256::digest(text);

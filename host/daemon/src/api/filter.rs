@@ -78,14 +78,23 @@ impl Which {
 }
 
 /// The filter of a query, and its other parameters. Unknown ones are refused.
-pub(super) struct Filtered<T>(pub Filter, pub T);
+pub(crate) struct Filtered<T>(pub Filter, pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Filtered<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::read(parts.uri.query().unwrap_or_default())
+    }
+}
+
+impl<T: DeserializeOwned> Filtered<T> {
+    /// Reads a query string.
+    ///
+    /// # Errors
+    /// `invalid-query`.
+    pub(crate) fn read(query: &str) -> Result<Self, Problem> {
         // Two shapes that refuse unknown fields cannot be flattened into one.
-        let query = parts.uri.query().unwrap_or_default();
         let is_filter = |pair: &&str| Which::FIELDS.contains(&pair.split('=').next().unwrap_or_default());
         let (which, others): (Vec<_>, Vec<_>) =
             query.split('&').filter(|pair| !pair.is_empty()).partition(is_filter);

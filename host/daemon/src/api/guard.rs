@@ -7,6 +7,7 @@ use super::{
     error::{Code, Problem},
     sign_in,
 };
+use crate::dashboard;
 use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, uri::PathAndQuery},
@@ -112,6 +113,7 @@ pub async fn around(State(service): State<Arc<Service>>, request: Request, next:
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let limit = time_limit(&service, &request);
+    let frame = dashboard::Frame::of(&request);
     let text = id.to_str().unwrap_or_default();
     let wants_page = method == Method::GET
         && !path.starts_with("/api/")
@@ -135,7 +137,10 @@ pub async fn around(State(service): State<Arc<Service>>, request: Request, next:
             }
         }
         let extra = std::mem::take(response.headers_mut());
-        response = problem.response(text);
+        response = match frame {
+            Some(frame) => dashboard::problem_page(frame, problem, text),
+            None => problem.response(text),
+        };
         // What the router knows and a problem does not: the methods that a path has.
         if let Some(allow) = extra.get(header::ALLOW) {
             response.headers_mut().insert(header::ALLOW, allow.clone());

@@ -105,7 +105,7 @@ pub(super) struct Draining<'a> {
     params(("id" = String, Path, description = "The host's id.")),
     responses((status = 202, description = "The host was asked.", body = Draining)),
 )]
-pub(super) async fn drain(
+pub(crate) async fn drain(
     Shared(service): Shared<Arc<Service>>,
     Name(id): Name,
 ) -> Result<Response, Problem> {
@@ -151,7 +151,7 @@ async fn switch(service: &Service, id: &str, paused: bool) -> Result<Response, P
     params(("id" = String, Path, description = "The host's id.")),
     responses((status = 202, description = "The host was asked.", body = Claiming)),
 )]
-pub(super) async fn pause(
+pub(crate) async fn pause(
     Shared(service): Shared<Arc<Service>>,
     Name(id): Name,
 ) -> Result<Response, Problem> {
@@ -164,7 +164,7 @@ pub(super) async fn pause(
     params(("id" = String, Path, description = "The host's id.")),
     responses((status = 202, description = "The host was asked.", body = Claiming)),
 )]
-pub(super) async fn resume(
+pub(crate) async fn resume(
     Shared(service): Shared<Arc<Service>>,
     Name(id): Name,
 ) -> Result<Response, Problem> {

@@ -34,7 +34,7 @@ const LIST_FULL_MAX: usize = 100;
 
 impl Service {
     /// The job, or `unknown-job`.
-    pub(super) async fn view(&self, id: &JobId) -> Result<View, Problem> {
+    pub(crate) async fn view(&self, id: &JobId) -> Result<View, Problem> {
         self.store.get(id).await?.ok_or_else(|| Problem::unknown_job(id))
     }
 
@@ -59,7 +59,7 @@ impl Service {
     }
 
     /// The settings' time for a body.
-    pub(super) fn body_timeout(&self) -> Duration {
+    pub(crate) fn body_timeout(&self) -> Duration {
         Duration::from_millis(self.settings.request_timeout_ms)
     }
 }
@@ -109,9 +109,9 @@ pub(super) fn fresh(
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wait {
+pub(crate) struct Wait {
     /// Answer when the job has ended, or after so many milliseconds, whichever is first. At most 300,000.
-    pub(super) wait_ms: Option<u64>,
+    pub(crate) wait_ms: Option<u64>,
 }
 
 /// Makes a job.
@@ -277,7 +277,7 @@ pub(super) async fn show(
     params(("id" = String, Path, description = "The job's id.")),
     responses((status = 204, description = "It is gone.")),
 )]
-pub(super) async fn delete(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
+pub(crate) async fn delete(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
     let spec = service.view(&id).await?.spec;
     let correlation_id = spec.correlation_id;
     let deleted = if spec.job_type == WORKFLOW {
@@ -293,7 +293,7 @@ pub(super) async fn delete(Shared(service): Shared<Arc<Service>>, Id(id): Id) ->
     }
 }
 
-pub(super) async fn control(
+pub(crate) async fn control(
     service: &Service,
     id: JobId,
     control: Control,

@@ -93,15 +93,15 @@ pub struct Context {
 
 /// What every handler can reach.
 pub struct Service {
-    store: Store,
-    directory: directory::Handle,
-    host: HostInfo,
-    settings: config::Api,
-    metrics: Arc<Metrics>,
+    pub(crate) store: Store,
+    pub(crate) directory: directory::Handle,
+    pub(crate) host: HostInfo,
+    pub(crate) settings: config::Api,
+    pub(crate) metrics: Arc<Metrics>,
     ready: watch::Receiver<Readiness>,
     drain: mpsc::Sender<()>,
-    maintenance: Arc<Maintenance>,
-    guard: auth::Guard,
+    pub(crate) maintenance: Arc<Maintenance>,
+    pub(crate) guard: auth::Guard,
     /// Passwords that are checked at once.
     sign_ins: Semaphore,
     counters: guard::Counters,
@@ -145,6 +145,7 @@ impl Service {
             .route("/sign-in", get(sign_in::show).post(sign_in::begin))
             .route("/sign-out", post(sign_in::end))
             .route("/assets/sign-in.css", get(sign_in::style))
+            .merge(crate::dashboard::routes())
             .fallback(guard::unknown_path)
             .method_not_allowed_fallback(guard::method_not_allowed)
             .layer(axum::middleware::from_fn_with_state(self.clone(), guard::around))

@@ -76,7 +76,7 @@ pub(super) struct Switch<'a> {
     params(("queue" = String, Path, description = "The queue.")),
     responses((status = 202, description = "Paused.", body = Switch)),
 )]
-pub(super) async fn pause(
+pub(crate) async fn pause(
     Shared(service): Shared<Arc<Service>>,
     Name(name): Name,
 ) -> Result<Response, Problem> {
@@ -92,7 +92,7 @@ pub(super) async fn pause(
     params(("queue" = String, Path, description = "The queue.")),
     responses((status = 202, description = "Resumed.", body = Switch)),
 )]
-pub(super) async fn resume(
+pub(crate) async fn resume(
     Shared(service): Shared<Arc<Service>>,
     Name(name): Name,
 ) -> Result<Response, Problem> {
@@ -117,7 +117,7 @@ pub(super) struct Purged<'a> {
     params(("queue" = String, Path, description = "The queue.")),
     responses((status = 202, description = "Purged.", body = Purged)),
 )]
-pub(super) async fn purge(
+pub(crate) async fn purge(
     Shared(service): Shared<Arc<Service>>,
     Name(name): Name,
 ) -> Result<Response, Problem> {

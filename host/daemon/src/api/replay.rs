@@ -27,7 +27,7 @@ impl<'a> Shape<'a> for Changes<'a> {
 }
 
 /// The fields with which a job like this one is submitted now. A time before which it was not to start is over.
-fn submitted(spec: &Spec) -> serde_json::Result<BTreeMap<Cow<'static, str>, Box<RawValue>>> {
+pub(crate) fn submitted(spec: &Spec) -> serde_json::Result<BTreeMap<Cow<'static, str>, Box<RawValue>>> {
     let json = |text: &str| RawValue::from_string(text.to_owned());
     let fields = [
         ("type", to_raw_value(&spec.job_type)?),
@@ -66,7 +66,7 @@ fn submitted(spec: &Spec) -> serde_json::Result<BTreeMap<Cow<'static, str>, Box<
         (status = 200, description = "The job stood already.", body = Job),
     ),
 )]
-pub(super) async fn replay(
+pub(crate) async fn replay(
     Shared(service): Shared<Arc<Service>>,
     Id(id): Id,
     Params(wait): Params<Wait>,

@@ -429,19 +429,6 @@ impl<'a> ScheduleAnswer<'a> {
 
     /// With what the list leaves out.
     fn full(stored: &'a StoredSchedule, history: &'a [Fired], now_ms: u64) -> Self {
-        let StoredSchedule { schedule, state } = stored;
-        let number = match schedule.max_runs {
-            Some(most) => UPCOMING.min(most.saturating_sub(state.fired) as usize),
-            None => UPCOMING,
-        };
-        let from_ms = match state.next_ms {
-            Some(next_ms) if !state.paused => next_ms.saturating_sub(1),
-            _ => now_ms,
-        };
-        let upcoming = match (state.next_ms, schedule.calendar()) {
-            (Some(_), Ok(calendar)) => calendar.upcoming(from_ms, number).unwrap_or_default(),
-            _ => Vec::new(),
-        };
         let entry = |fired: &'a Fired| HistoryEntry {
             planned_at: Timestamp(fired.planned_ms),
             at: Timestamp(fired.at_ms),
@@ -450,15 +437,32 @@ impl<'a> ScheduleAnswer<'a> {
             times: fired.times,
         };
         Self {
-            upcoming: Some(upcoming.into_iter().map(Timestamp).collect()),
+            upcoming: Some(upcoming(stored, now_ms, UPCOMING).into_iter().map(Timestamp).collect()),
             history: Some(history.iter().map(entry).collect()),
             ..Self::new(stored)
         }
     }
 }
 
+/// The next planned times, at most `most`, without jitter.
+pub(crate) fn upcoming(stored: &StoredSchedule, now_ms: u64, most: usize) -> Vec<u64> {
+    let StoredSchedule { schedule, state } = stored;
+    let number = match schedule.max_runs {
+        Some(runs) => most.min(runs.saturating_sub(state.fired) as usize),
+        None => most,
+    };
+    let from_ms = match state.next_ms {
+        Some(next_ms) if !state.paused => next_ms.saturating_sub(1),
+        _ => now_ms,
+    };
+    match (state.next_ms, schedule.calendar()) {
+        (Some(_), Ok(calendar)) => calendar.upcoming(from_ms, number).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
 impl Service {
-    async fn schedule(&self, name: &str) -> Result<StoredSchedule, Problem> {
+    pub(crate) async fn schedule(&self, name: &str) -> Result<StoredSchedule, Problem> {
         self.store.schedule(name).await?.ok_or_else(|| unknown(name))
     }
 
@@ -593,7 +597,7 @@ pub(super) async fn delete(
     params(("name" = String, Path, description = "Its name.")),
     responses((status = 202, description = "Paused.", body = ScheduleAnswer)),
 )]
-pub(super) async fn pause(
+pub(crate) async fn pause(
     Shared(service): Shared<Arc<Service>>,
     Name(name): Name,
 ) -> Result<Response, Problem> {
@@ -610,7 +614,7 @@ pub(super) async fn pause(
     params(("name" = String, Path, description = "Its name.")),
     responses((status = 202, description = "Resumed.", body = ScheduleAnswer)),
 )]
-pub(super) async fn resume(
+pub(crate) async fn resume(
     Shared(service): Shared<Arc<Service>>,
     Name(name): Name,
 ) -> Result<Response, Problem> {
@@ -639,7 +643,7 @@ pub(super) struct Ran<'a> {
     params(("name" = String, Path, description = "Its name.")),
     responses((status = 202, description = "It runs, or waits.", body = Ran)),
 )]
-pub(super) async fn run(
+pub(crate) async fn run(
     Shared(service): Shared<Arc<Service>>,
     Name(name): Name,
 ) -> Result<Response, Problem> {

@@ -229,7 +229,7 @@ pub(super) async fn list(
 }
 
 /// The job and the graph of a workflow.
-async fn load(service: &Service, id: &JobId) -> Result<(View, Graph), Problem> {
+pub(crate) async fn load(service: &Service, id: &JobId) -> Result<(View, Graph), Problem> {
     let view = service.view(id).await?;
     let unknown = || Problem::new(Code::UnknownJob, format!("The job {id} is no workflow."));
     if view.spec.job_type != WORKFLOW {
@@ -240,6 +240,26 @@ async fn load(service: &Service, id: &JobId) -> Result<(View, Graph), Problem> {
         Problem::internal(format_args!("the graph of workflow {id} cannot be read: {error}"))
     })?;
     Ok((view, graph))
+}
+
+/// How far the workflow is, with what came after the last commit of its coordinator.
+pub(crate) async fn progress(service: &Service, view: &View, graph: &Graph) -> Result<State, Problem> {
+    let id = &view.id;
+    let checkpoint = service.store.checkpoints(id).await?.into_iter().next();
+    let state = checkpoint.and_then(|checkpoint| serde_json::from_slice::<State>(&checkpoint.state).ok());
+    let mut state = state.unwrap_or_else(|| State::new(graph, view.record.run));
+    loop {
+        let ends = service.store.ends(id, state.seen, ENDS_MAX).await?;
+        state.seen += ends.len() as u64;
+        ends.iter().for_each(|(letter, child)| state.ended(graph, id, child, *letter));
+        if (ends.len() as u64) < ENDS_MAX {
+            break;
+        }
+    }
+    if view.state.is_ended() {
+        state.close();
+    }
+    Ok(state)
 }
 
 /// Shows a workflow and a page of its nodes.
@@ -255,21 +275,7 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let most = limit(page.nodes, NODES_DEFAULT, NODES_MAX)?;
     let (view, graph) = load(&service, &id).await?;
-    let checkpoint = service.store.checkpoints(&id).await?.into_iter().next();
-    let state = checkpoint.and_then(|checkpoint| serde_json::from_slice::<State>(&checkpoint.state).ok());
-    let mut state = state.unwrap_or_else(|| State::new(&graph, view.record.run));
-    // What came after the last commit of the coordinator.
-    loop {
-        let ends = service.store.ends(&id, state.seen, ENDS_MAX).await?;
-        state.seen += ends.len() as u64;
-        ends.iter().for_each(|(letter, child)| state.ended(&graph, &id, child, *letter));
-        if (ends.len() as u64) < ENDS_MAX {
-            break;
-        }
-    }
-    if view.state.is_ended() {
-        state.close();
-    }
+    let state = progress(&service, &view, &graph).await?;
     let from = page.from.unwrap_or(0).min(graph.nodes.len());
     let to = (from + most).min(graph.nodes.len());
     let ids: Vec<_> =
@@ -312,7 +318,7 @@ pub(super) async fn show(
     params(("id" = String, Path, description = "The workflow's id.")),
     responses((status = 202, description = "Queued again.", body = Job)),
 )]
-pub(super) async fn retry(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
+pub(crate) async fn retry(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
     let (view, _) = load(&service, &id).await?;
     if !view.state.is_ended() {
         let detail = format!("The workflow is {}: only one that has ended is run again.", view.state.name());
