@@ -225,7 +225,10 @@ fn a_host_with_tokens_shows_pages_to_their_holders_only() {
     for path in ["/", "/jobs", "/hosts"] {
         let (status, text) = page(&host, path);
         assert_eq!(status, 200, "{path}");
-        assert!(text.contains("Sign in") && !text.contains("</nav>"), "{path}: a browser is led to sign in: {text}");
+        assert!(
+            text.contains("Sign in") && !text.contains("</nav>"),
+            "{path}: a browser is led to sign in: {text}"
+        );
     }
     let holder = ("authorization", "Bearer secret");
     let answer = host.request("GET", "/hosts", &[PAGE, holder], b"");

@@ -338,8 +338,6 @@ fn scope(method: &Method, path: &str) -> Option<Scope> {
     if within("/audit") {
         return Some(Scope::Admin);
     }
-    // Pages and their forms have the paths of the API without its first part.
-    let rest = path.strip_prefix("/api/v1").unwrap_or(path);
     if matches!(*method, Method::GET | Method::HEAD) {
         return Some(Scope::Read);
     }

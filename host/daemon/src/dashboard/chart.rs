@@ -71,18 +71,21 @@ impl Chart<'_> {
 
     fn bars(&self, top: f64) -> Markup {
         let width = WIDTH / self.times.len().max(1) as f64;
+        // Each value with the height that the series before it have reached.
+        let stacked = |at: usize| {
+            self.series.iter().scan(0.0, move |below, series| {
+                let tall = series.values[at] / top * HEIGHT;
+                *below += tall;
+                Some((series, tall.max(1.0), *below - tall))
+            })
+        };
         html! {
             @for (at, time) in self.times.iter().enumerate() {
-                @let mut below = 0.0;
-                @for series in &self.series {
-                    @let tall = series.values[at] / top * HEIGHT;
-                    @if tall > 0.0 {
-                        rect class=(series.class) x=(coordinate(at as f64 * width + width * 0.1))
-                            y=(coordinate(HEIGHT - below - tall.max(1.0))) width=(coordinate(width * 0.8)) height=(coordinate(tall.max(1.0))) {
-                            title { (format::clock(*time)) " · " (series.name) ": " ((self.unit)(series.values[at])) }
-                        }
+                @for (series, tall, below) in stacked(at).filter(|(series, ..)| series.values[at] > 0.0) {
+                    rect class=(series.class) x=(coordinate(at as f64 * width + width * 0.1))
+                        y=(coordinate(HEIGHT - below - tall)) width=(coordinate(width * 0.8)) height=(coordinate(tall)) {
+                        title { (format::clock(*time)) " · " (series.name) ": " ((self.unit)(series.values[at])) }
                     }
-                    @let _ = below += tall;
                 }
             }
         }

@@ -73,24 +73,30 @@ fn differences(old: &Checkpoint, new: &Checkpoint) -> Markup {
         return part::empty("The two states are the same", html! {});
     }
     let diff = TextDiff::configure().timeout(DIFF_WITHIN).diff_lines(&old, &new);
-    let groups = diff.grouped_ops(CONTEXT);
-    let mut lines = 0;
+    let mut groups: Vec<Vec<_>> = diff
+        .grouped_ops(CONTEXT)
+        .iter()
+        .map(|group| group.iter().flat_map(|op| diff.iter_changes(op)).collect())
+        .collect();
+    let lines: usize = groups.iter().map(Vec::len).sum();
+    let mut left = LINES_MAX;
+    for group in &mut groups {
+        group.truncate(left);
+        left -= group.len();
+    }
     html! {
         div.scroll role="region" aria-label="Differences" tabindex="0" {
             table.diff {
                 caption.hidden { "Line of the old state, line of the new one, text" }
                 @for group in &groups {
                     tbody {
-                        @for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
-                            @let _ = lines += 1;
-                            @if lines <= LINES_MAX {
-                                @let (class, sign) = match change.tag() { ChangeTag::Delete => ("gone", "−"), ChangeTag::Insert => ("new", "+"), ChangeTag::Equal => ("same", " ") };
-                                tr class=(class) {
-                                    td.num { @if let Some(at) = change.old_index() { (at + 1) } }
-                                    td.num { @if let Some(at) = change.new_index() { (at + 1) } }
-                                    td.sign { (sign) }
-                                    td { code { (change.value().trim_end_matches('\n')) } }
-                                }
+                        @for change in group {
+                            @let (class, sign) = match change.tag() { ChangeTag::Delete => ("gone", "−"), ChangeTag::Insert => ("new", "+"), ChangeTag::Equal => ("same", " ") };
+                            tr class=(class) {
+                                td.num { @if let Some(at) = change.old_index() { (at + 1) } }
+                                td.num { @if let Some(at) = change.new_index() { (at + 1) } }
+                                td.sign { (sign) }
+                                td { code { (change.value().trim_end_matches('\n')) } }
                             }
                         }
                     }

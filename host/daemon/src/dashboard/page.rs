@@ -69,7 +69,12 @@ impl Section {
             "Errors",
             "M10 2 19 17.500H1zM9.1 8v4.500h1.800V8zM9.1 13.700v1.800h1.800v-1.800z",
         ),
-        (Self::Audit, "/audit", "Audit", "M4 2h9l3 3v13H4zM6.5 8h7v1.8h-7zM6.5 11.5h7v1.8h-7zM6.5 4.8h4v1.7h-4z"),
+        (
+            Self::Audit,
+            "/audit",
+            "Audit",
+            "M4 2h9l3 3v13H4zM6.5 8h7v1.8h-7zM6.5 11.5h7v1.8h-7zM6.5 4.8h4v1.7h-4z",
+        ),
     ];
 }
 
