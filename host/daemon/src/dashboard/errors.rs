@@ -31,7 +31,7 @@ struct Asked {
 fn row(group: &ErrorGroup, now_ms: u64) -> Markup {
     html! {
         tr {
-            td.about { a href=(format!("/errors/{}", part::segment(&group.fingerprint))) { code.kind { (group.kind) } " " (group.pattern) } }
+            td.long { a href=(format!("/errors/{}", part::segment(&group.fingerprint))) { code.kind { (group.kind) } " " (group.pattern) } }
             td { (group.job_type) }
             td.num { (format::number(group.attempts)) }
             td.num { (format::number(group.failed)) }
