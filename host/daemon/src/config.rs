@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use waymark_job::{RetryPolicy, flow::Limits};
-use waymark_sandbox::{http, llm, secrets, sql};
+use waymark_sandbox::{Setting, http, keyvalue, llm, secrets, sql};
 
 /// All settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -339,6 +339,10 @@ pub struct GrantsConfig {
     pub files: Vec<FileGrant>,
     /// Outbound HTTP. Default: none, which refuses plugins that import `wasi:http`.
     pub http: Option<http::config::Grant>,
+    /// Values that are remembered beyond a job. Default: none, which refuses plugins that import `wasi:keyvalue`.
+    pub keyvalue: Option<keyvalue::Grant>,
+    /// What job types are told, by key. Default: nothing, which refuses plugins that import `wasi:config`.
+    pub config: BTreeMap<String, Setting>,
     /// Language models. Default: none, which refuses plugins that import `waymark:llm`.
     pub llm: Option<llm::config::Grant>,
     /// Databases, by the name of their connection. Default: none, which refuses plugins that import `waymark:sql`.
@@ -572,6 +576,12 @@ impl Config {
             let Some(grants) = grants else { continue };
             if let Some(grant) = &grants.http {
                 grant.check(&self.secrets).map_err(|why| anyhow::anyhow!("{table}.grants.http.{why}"))?;
+            }
+            for (key, setting) in &grants.config {
+                if let Setting::Secret { secret } = setting {
+                    let known = self.secrets.contains_key(secret);
+                    anyhow::ensure!(known, "{table}.grants.config.{key}: there is no secrets.{secret}");
+                }
             }
             if let Some(name) = grants.sql.keys().find(|name| !self.sql.contains_key(*name)) {
                 anyhow::bail!("{table}.grants.sql: there is no [sql.{name}]");

@@ -725,6 +725,8 @@ pub fn grants(policy: &crate::config::TypePolicy) -> sandbox::Grants {
             .map(|grant| sandbox::FileGrant { guest: grant.guest.clone(), host: grant.host.clone() })
             .collect(),
         http: policy.grants.http.clone(),
+        keyvalue: policy.grants.keyvalue.clone(),
+        config: policy.grants.config.clone(),
         llm: policy.grants.llm.clone(),
         sql: policy.grants.sql.clone(),
     }

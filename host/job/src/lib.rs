@@ -7,12 +7,14 @@
 //! * [`state`]: the states, the controls, and which control is legal in which state.
 //! * [`record`]: the immutable [`record::Spec`] and the mutable [`record::Record`] of a job.
 //! * [`flow`]: limits of a queue and its flow keys.
+//! * [`bucket`]: values that a job type remembers beyond its jobs.
 //! * [`llm`]: requests to language models, as limits and budgets see them.
 //! * [`retry`]: failures, the retry policy and its back-off.
 //! * [`fingerprint`]: what failures have in common.
 //! * [`workflow`]: graphs of jobs, and what to start next.
 //! * [`schedule`]: at which times jobs are made.
 
+pub mod bucket;
 pub mod fingerprint;
 pub mod flow;
 pub mod id;

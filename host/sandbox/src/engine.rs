@@ -7,7 +7,7 @@
 
 use crate::{
     bindings::Task,
-    llm,
+    keyvalue, llm,
     meter::Budget,
     services::{self, Offer, Services},
     sql,
@@ -25,6 +25,7 @@ use wasmtime::{
     Config, Enabled, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
     component::{HasSelf, Linker},
 };
+use wasmtime_wasi_config::WasiConfig;
 
 /// What can be set.
 #[derive(Clone, Debug)]
@@ -150,6 +151,10 @@ impl Backend {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         Task::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
+            WasiConfig::new(&state.capabilities.config)
+        })?;
+        keyvalue::bindings::Imports::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         sql::bindings::Imports::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         llm::bindings::Imports::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         Ok(Self { engine, linker })

@@ -8,7 +8,7 @@
 //! * [`plugin`]: compiled code is loaded, its imports are checked against what was granted.
 //! * [`instance`]: one job in one fresh instance: `start` or `restore`, `step`, `checkpoint`.
 //! * `services` makes ready what an operator configured, [`secrets`] included; each capability is a module of its own:
-//!   [`http`], [`llm`], [`sql`].
+//!   [`http`], [`keyvalue`], [`llm`], [`sql`]; `wasi:config` is in `services`.
 //! * `turns` says who runs next when guests compute for long.
 //! * `state` holds what the host functions of the contract need, `log` and `wasi` the rest of what a guest can
 //!   reach, `meter` counts its memory, [`limits`] names every bound.
@@ -25,6 +25,7 @@ mod error;
 pub mod fault;
 pub mod http;
 pub mod instance;
+pub mod keyvalue;
 pub mod limits;
 pub mod llm;
 mod log;
@@ -47,5 +48,5 @@ pub use instance::{Instance, Outcome, Snapshot};
 pub use limits::{FileGrant, Grants, Limits};
 pub use log::{Level, LogLine, LogSink};
 pub use plugin::Plugin;
-pub use services::{Error as OfferError, Offer};
+pub use services::{Error as OfferError, Offer, Setting};
 pub use state::{Effects, JobContext, Spawn};

@@ -1,6 +1,6 @@
 //! Every bound that a guest meets, and what an operator may grant beyond the contract.
 
-use crate::{http, llm, sql};
+use crate::{http, keyvalue, llm, services::Setting, sql};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// Limits of one job. All sizes are in bytes.
@@ -74,6 +74,10 @@ pub struct Grants {
     pub files: Vec<FileGrant>,
     /// Outbound HTTP.
     pub http: Option<http::config::Grant>,
+    /// Values that are remembered beyond a job.
+    pub keyvalue: Option<keyvalue::Grant>,
+    /// What the operator tells the job type, by key.
+    pub config: BTreeMap<String, Setting>,
     /// Language models.
     pub llm: Option<llm::config::Grant>,
     /// Databases, by the name of their connection.

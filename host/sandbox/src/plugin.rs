@@ -60,17 +60,25 @@ const ALWAYS: [&str; 7] = [
     "wasi:sockets/",
 ];
 
-/// No grant allows these yet.
-const LATER: fn(&Grants) -> bool = |_| false;
-
-const CAPABILITIES: [Capability; 4] = [
+const CAPABILITIES: [Capability; 5] = [
     Capability {
         prefix: "wasi:http/",
         line: "http = { allow = [{ host = \"...\" }] }",
         granted: |grants| grants.http.is_some(),
         hint: "; a JavaScript plugin that does not need it is built with the features http and fetch-event disabled",
     },
-    Capability { prefix: "wasi:keyvalue/", line: "keyvalue = ...", granted: LATER, hint: "" },
+    Capability {
+        prefix: "wasi:keyvalue/",
+        line: "keyvalue = {}",
+        granted: |grants| grants.keyvalue.is_some(),
+        hint: "",
+    },
+    Capability {
+        prefix: "wasi:config/",
+        line: "config = { KEY = \"...\" }",
+        granted: |grants| !grants.config.is_empty(),
+        hint: "",
+    },
     Capability {
         prefix: "waymark:llm/",
         line: "llm = { provider = \"...\" }",

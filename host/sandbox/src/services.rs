@@ -3,6 +3,7 @@
 
 use crate::{
     http,
+    keyvalue::{self, Buckets, Keeper},
     limits::Grants,
     llm::{self, config::Provider, ledger::Ledger},
     secrets::Secrets,
@@ -10,10 +11,12 @@ use crate::{
 };
 use prometheus::Registry;
 use rustls_platform_verifier::ConfigVerifierExt as _;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
+use wasmtime_wasi_config::WasiConfigVariables;
 
 /// What there is to be granted.
 #[derive(Default)]
@@ -26,6 +29,8 @@ pub struct Offer {
     pub sql: BTreeMap<String, Connection>,
     /// What all hosts share about calls to language models; none: no cache, no limits, no budgets.
     pub ledger: Option<Arc<dyn Ledger>>,
+    /// Buckets that all hosts share; none: nothing is kept.
+    pub buckets: Option<Arc<dyn Buckets>>,
     /// Where capabilities count.
     pub registry: Registry,
 }
@@ -39,6 +44,7 @@ pub struct Error(String);
 pub(crate) struct Services {
     endpoints: HashMap<String, Arc<llm::Endpoint>>,
     ledger: Option<Arc<dyn Ledger>>,
+    buckets: Option<Arc<dyn Buckets>>,
     llm: Arc<llm::Metrics>,
     http: Arc<http::Metrics>,
     databases: HashMap<String, Arc<sql::Database>>,
@@ -47,10 +53,34 @@ pub(crate) struct Services {
     tls: Arc<rustls::ClientConfig>,
 }
 
+/// What an operator tells a job type under a key: a text, or a secret that the job type may see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Setting {
+    /// The text itself.
+    Text(String),
+    /// The name of a secret.
+    Secret {
+        /// Its name under `[secrets]`.
+        secret: String,
+    },
+}
+
+impl Setting {
+    fn value(&self, secrets: &Secrets) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.clone()),
+            Self::Secret { secret } => secrets.get(secret).map(str::to_owned),
+        }
+    }
+}
+
 /// What one job type may use, made ready.
 #[derive(Clone, Default)]
 pub(crate) struct Capabilities {
+    pub(crate) config: Arc<WasiConfigVariables>,
     pub(crate) http: Option<Arc<http::Outbound>>,
+    pub(crate) keyvalue: Option<Arc<Keeper>>,
     pub(crate) llm: Option<Arc<llm::Chat>>,
     pub(crate) sql: Option<Arc<sql::Sql>>,
 }
@@ -70,6 +100,7 @@ impl Services {
         Ok(Self {
             endpoints: offer.llm.iter().map(endpoint).collect::<Result<_, _>>()?,
             ledger: offer.ledger.clone(),
+            buckets: offer.buckets.clone(),
             llm: Arc::new(llm::Metrics::new(&offer.registry).map_err(twice)?),
             http: Arc::new(http::Metrics::new(&offer.registry).map_err(twice)?),
             secrets: offer.secrets.clone(),
@@ -96,7 +127,14 @@ impl Services {
             let granted = grants.sql.iter().filter_map(database).collect();
             Arc::new(sql::Sql::new(job_type, granted, self.sql.clone()))
         };
+        let keeper = |grant: &keyvalue::Grant| {
+            let buckets = self.buckets.clone()?;
+            Some(Arc::new(Keeper { job_type: job_type.to_owned(), grant: grant.clone(), buckets }))
+        };
+        let told = |(key, setting): (&String, &Setting)| Some((key.clone(), setting.value(&self.secrets)?));
         Capabilities {
+            config: Arc::new(grants.config.iter().filter_map(told).collect()),
+            keyvalue: grants.keyvalue.as_ref().and_then(keeper),
             http: grants.http.as_ref().map(outbound),
             llm: grants.llm.as_ref().map(chat),
             sql: (!grants.sql.is_empty()).then(databases),

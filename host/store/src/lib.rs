@@ -14,6 +14,7 @@
 //! * `maintenance`: what is mended and forgotten from time to time.
 //! * `queues`: queues, hosts, types, counts.
 //! * `schedules`: schedules, and which host leads.
+//! * `kv`: what job types remember beyond their jobs.
 //! * `llm`: what hosts share about language models.
 //! * `history`: what the last two days were like.
 //! * `events`: what other processes publish.
@@ -24,6 +25,7 @@ mod errors;
 mod events;
 mod history;
 mod jobs;
+mod kv;
 mod limits;
 mod link;
 mod llm;

@@ -4,8 +4,11 @@ use crate::config::Config;
 use async_trait::async_trait;
 use prometheus::Registry;
 use std::sync::Arc;
-use waymark_job::llm::{Spent, Take, Taken};
-use waymark_sandbox::{Offer, llm::ledger::Ledger, secrets::Secrets};
+use waymark_job::{
+    bucket::{Bucket, Keys},
+    llm::{Spent, Take, Taken},
+};
+use waymark_sandbox::{Offer, keyvalue::Buckets, llm::ledger::Ledger, secrets::Secrets};
 use waymark_store::{Error, Store};
 
 /// # Errors
@@ -16,6 +19,7 @@ pub(super) fn offer(config: &Config, store: &Store, registry: &Registry) -> anyh
         llm: config.llm.clone(),
         sql: config.sql.clone(),
         ledger: Some(Arc::new(Shared(store.clone()))),
+        buckets: Some(Arc::new(Shared(store.clone()))),
         registry: registry.clone(),
     })
 }
@@ -43,5 +47,28 @@ impl Ledger for Shared {
 
     async fn settle(&self, take: &Take, day: u64, spent: Spent) -> Result<(), String> {
         self.0.llm_settle(take, day, spent).await.map_err(told)
+    }
+}
+
+#[async_trait]
+impl Buckets for Shared {
+    async fn get(&self, bucket: &Bucket, names: &[String]) -> Result<Vec<Option<Vec<u8>>>, String> {
+        self.0.kv_get(bucket, names).await.map_err(told)
+    }
+
+    async fn set(&self, bucket: &Bucket, values: &[(String, Vec<u8>)]) -> Result<bool, String> {
+        self.0.kv_set(bucket, values).await.map_err(told)
+    }
+
+    async fn delete(&self, bucket: &Bucket, names: &[String]) -> Result<(), String> {
+        self.0.kv_delete(bucket, names).await.map_err(told)
+    }
+
+    async fn keys(&self, bucket: &Bucket, from: u64) -> Result<Keys, String> {
+        self.0.kv_keys(bucket, from).await.map_err(told)
+    }
+
+    async fn increment(&self, bucket: &Bucket, name: &str, delta: u64) -> Result<Option<u64>, String> {
+        self.0.kv_increment(bucket, name, delta).await.map_err(told)
     }
 }
