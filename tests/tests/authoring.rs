@@ -91,7 +91,7 @@ fn a_job_type_goes_from_new_to_a_host_without_a_line_being_written() {
     let aside = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(aside.contains("info 3 numbers to add up"), "{aside}");
     assert!(aside.contains("2 of 3"), "{aside}");
-    assert_eq!(said(&work, &[&run[..], &["--crash"]].concat()), lines);
+    assert_eq!(said(&work, &[&run[..], &["--crash-every", "1"]].concat()), lines);
     let complaint = refused(&work, &["run", file, "--input", "{\"numbers\": [1, \"2\"]}"]);
     assert!(complaint.contains("/input/numbers/1") && complaint.contains("(invalid-input)"), "{complaint}");
 
@@ -168,7 +168,7 @@ fn run_restores_sleeps_and_signals_as_a_host_does() {
     assert_eq!((&plain["status"], code), (&json!("succeeded"), Some(0)), "{plain}");
     assert_eq!((&plain["result"]["sum"], &plain["result"]["signal"]), (&json!(21), &json!({"by": "me"})));
     assert_eq!(plain["output"].as_array().map(Vec::len), Some(6));
-    let (crashed, _) = counted(&input, &[&signal[..], &["--crash"]].concat());
+    let (crashed, _) = counted(&input, &[&signal[..], &["--crash-every", "1"]].concat());
     assert_eq!((&crashed["result"], &crashed["output"]), (&plain["result"], &plain["output"]));
     assert_eq!(crashed["steps"], plain["steps"]);
     let restores = |run: &Value| run["restores"].as_u64().expect("a number");
@@ -218,4 +218,115 @@ fn run_grants_files_by_the_directory() {
     assert!(refused(folder.path(), &run).contains("no directory granted"));
     let granted = said(folder.path(), &[&run[..], &["--grant", "/=."]].concat());
     assert!(granted.lines().last().is_some_and(|result| result.contains("\"sample_size\":3")), "{granted}");
+}
+
+/// What the conformance run says of a job of a guest: the document and the complaint.
+fn conforms(name: &str, more: &[&str]) -> (Value, String) {
+    let folder = TempDir::new().expect("a folder");
+    let file = guest::path(name);
+    let output = waymark(folder.path(), &[&["check", file.to_str().expect("UTF-8"), "--json"], more].concat());
+    let document = serde_json::from_slice(&output.stdout);
+    let complaint = String::from_utf8(output.stderr).expect("UTF-8");
+    (document.unwrap_or_else(|error| panic!("{error}: {complaint}")), complaint)
+}
+
+#[test]
+fn check_catches_the_four_mistakes_and_says_what_to_do() {
+    let mistakes = [
+        ("forgets", "checkpoint-forgets", "write everything that the next step needs"),
+        ("ignores", "restore-ignores", "`/ignored` was 1 and is 0"),
+        ("goes_back", "progress-goes-back", "step 5 reports 1 units done after 4"),
+        ("reads_clock", "not-deterministic", "not from a clock"),
+    ];
+    for (mistake, code, says) in mistakes {
+        let input = json!({"mistake": mistake}).to_string();
+        let (document, complaint) = conforms("wrong", &["--input", &input]);
+        let findings = document["conformance"]["findings"].as_array().expect("findings");
+        assert_eq!(findings.len(), 1, "{mistake}: {document}");
+        assert_eq!(findings[0]["code"], code, "{document}");
+        assert!(complaint.contains("does not conform") && complaint.contains(says), "{complaint}");
+    }
+    let (document, _) = conforms("wrong", &["--input", "{\"mistake\": \"none\"}"]);
+    assert_eq!(document["conformance"]["findings"], json!([]), "{document}");
+    assert_eq!(document["conformance"]["runs"], 4);
+    assert_eq!(document["conformance"]["checkpoints"], 5);
+}
+
+#[test]
+fn every_shipped_job_type_conforms() {
+    let plugins = root().join("plugins");
+    let grant = format!("/data={}", plugins.join("data").display());
+    let mut tried = 0;
+    for entry in fs::read_dir(&plugins).expect("a folder") {
+        let folder = entry.expect("an entry").path();
+        let input = folder.join("input.json");
+        if !input.is_file() {
+            continue;
+        }
+        let name = folder.file_name().and_then(OsStr::to_str).expect("UTF-8").to_owned();
+        let mut input: Value =
+            serde_json::from_str(&fs::read_to_string(&input).expect("a file")).expect("JSON");
+        if input["data_set"]["file"].is_string() {
+            // Small as the tables are, there is to be something between the steps.
+            input["pace"] = json!({"rows_per_step": 400});
+        }
+        let input = input.to_string();
+        let (document, complaint) = conforms(&name, &["--grant", &grant, "--input", &input]);
+        assert_eq!(document["conformance"]["findings"], json!([]), "{name}: {complaint}");
+        assert!(document["conformance"]["checkpoints"].as_u64() > Some(0), "{name} has one step: {document}");
+        tried += 1;
+    }
+    assert!(tried >= 2, "no job types in {}", plugins.display());
+}
+
+#[test]
+fn a_later_version_is_checked_against_what_an_earlier_one_recorded() {
+    let folder = TempDir::new().expect("a folder");
+    let file = guest::path("counter");
+    let file = file.to_str().expect("UTF-8");
+    let input = json!({"steps": 6, "emit": true, "await_signal": "go"}).to_string();
+    let run = ["run", file, "--input", &input, "--signal", "go=7", "--record", "recorded"];
+    assert!(said(folder.path(), &run).contains("\"sum\":21"));
+    assert!(refused(folder.path(), &run).contains("recorded exists"), "a recording is not written over");
+
+    let check = ["check", file, "--json", "--recorded", "recorded"];
+    let document: Value = serde_json::from_str(&said(folder.path(), &check)).expect("JSON");
+    assert_eq!(document["conformance"]["recorded"], 6, "five steps and the wait");
+    // What the earlier version would have written, had it counted otherwise, or written another shape.
+    let state = folder.path().join("recorded/step-000002.json");
+    let text = fs::read_to_string(&state).expect("a file");
+    let spoil = |text: &str| fs::write(&state, text).expect("a file");
+    assert!(text.contains("\"sum\":3"), "{text}");
+    spoil(&text.replace("\"sum\":3", "\"sum\":4"));
+    let complaint = refused(folder.path(), &check);
+    assert!(complaint.contains("wrote after step 2") && complaint.contains("reads every field"), "{complaint}");
+    spoil(&text.replace("\"sum\":3", "\"total\":3"));
+    let complaint = refused(folder.path(), &check);
+    assert!(complaint.contains("missing field `sum`") && complaint.contains("STATE_VERSION"), "{complaint}");
+}
+
+#[test]
+fn replay_runs_a_hosts_job_here_from_its_checkpoint_or_its_input() {
+    let world = World::new("[plugins.counter]\ncheckpoint = { every_steps = 1 }\n");
+    let host = world.host(&["counter"]);
+    let id = host.submit(&json!({"type": "counter", "input": {"steps": 5, "emit": true}}));
+    assert_eq!(host.result(&id)["sum"], 15);
+    let folder = TempDir::new().expect("a folder");
+    let file = guest::path("counter");
+    let replay = |more: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(["plugin", "replay", &id]).arg(&file).args(["--json"]).args(more);
+        let output = command.current_dir(folder.path()).env("WAYMARK_URL", &host.url).output().expect("it starts");
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        (document, String::from_utf8(output.stderr).expect("UTF-8"))
+    };
+    let (document, said) = replay(&[]);
+    assert!(said.contains("from the checkpoint of step 4"), "{said}");
+    assert_eq!((&document["result"]["sum"], &document["output"]), (&json!(15), &json!([{"step": 5, "sum": 15}])));
+    let (document, _) = replay(&["--from", "2"]);
+    assert_eq!(document["output"].as_array().map(Vec::len), Some(3));
+    let (document, said) = replay(&["--from-input"]);
+    assert!(said.contains("from the input"), "{said}");
+    assert_eq!(document["output"].as_array().map(Vec::len), Some(5));
+    assert_eq!(host.job(&id)["status"], "succeeded", "the host's job is left alone");
 }

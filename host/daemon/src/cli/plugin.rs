@@ -1,8 +1,11 @@
 //! `waymark plugin`: `new`, `build`, `check` and `run` work on this machine alone, for authors; `list`, `show`,
-//! `install` and `remove` ask a host.
+//! `install` and `remove` ask a host, and `replay` asks one for the job that it then runs here.
 
 mod build;
 mod check;
+mod conformance;
+mod recording;
+mod replay;
 mod run;
 mod scaffold;
 
@@ -24,10 +27,12 @@ pub enum PluginCommand {
     New(scaffold::New),
     /// Compile a job type in Rust to a .wasm file.
     Build(build::Build),
-    /// Check a .wasm file as a host does, and show what it says of itself.
-    Check(check::Check),
+    /// Check a .wasm file as a host does, and show what it says of itself; with an input, crash a job again and again.
+    Check(Box<check::Check>),
     /// Run one job of a .wasm file in the sandbox, without a host and without a store.
     Run(Box<run::Run>),
+    /// Run a real job again on this machine, from its input or its last checkpoint. The host's job is left alone.
+    Replay(Box<replay::Replay>),
     /// List the job types of a host, with the errors of files that it refused.
     List,
     /// Show a job type with its schemas.
@@ -60,6 +65,7 @@ pub async fn run(remote: &Remote, command: PluginCommand) -> anyhow::Result<()> 
         PluginCommand::Build(build) => build::run(&build, remote.json),
         PluginCommand::Check(check) => check::run(&check, remote.json).await,
         PluginCommand::Run(run) => run::run(*run, remote.json).await,
+        PluginCommand::Replay(replay) => replay::run(&Client::new(remote)?, &replay).await,
         command => ask(&Client::new(remote)?, command).await,
     }
 }
@@ -67,8 +73,11 @@ pub async fn run(remote: &Remote, command: PluginCommand) -> anyhow::Result<()> 
 async fn ask(client: &Client, command: PluginCommand) -> anyhow::Result<()> {
     match command {
         // They need no host.
-        PluginCommand::New(_) | PluginCommand::Build(_) | PluginCommand::Check(_) | PluginCommand::Run(_) => {
-        }
+        PluginCommand::New(_)
+        | PluginCommand::Build(_)
+        | PluginCommand::Check(_)
+        | PluginCommand::Run(_)
+        | PluginCommand::Replay(_) => {}
         PluginCommand::List => {
             let answer: Value = client.get("/api/v1/plugins", &[]).await?;
             if client.print(&answer) {

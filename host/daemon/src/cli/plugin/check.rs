@@ -1,11 +1,16 @@
-//! `waymark plugin check`: what a host would say of a file.
+//! `waymark plugin check`: what a host would say of a file, and with an input the conformance run.
 
-use crate::cli::{client::pretty, table::say};
-use anyhow::ensure;
+use super::{
+    conformance::{self, Report, Trial},
+    recording::Recording,
+    run::{grant, signal},
+};
+use crate::cli::{client::pretty, job::text_of, table::say};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use waymark_sandbox::{self as sandbox, Compiled, Grants, Limits, LoadError, Plugin};
+use waymark_sandbox::{self as sandbox, Compiled, FileGrant, Grants, Limits, LoadError, Plugin};
 
 /// Memory for the job that is run.
 const MEMORY_BYTES: u64 = 1 << 30;
@@ -15,6 +20,23 @@ const MEMORY_BYTES: u64 = 1 << 30;
 pub struct Check {
     /// The .wasm file.
     file: PathBuf,
+    /// Input of a job to crash and restore after every step, run twice, and compare: JSON, @FILE, or - for standard
+    /// input.
+    #[arg(long, short, value_name = "JSON|@FILE|-")]
+    input: Option<String>,
+    /// Also go on from every checkpoint in this folder, which an earlier version wrote with `plugin run --record`. Its
+    /// input is the default.
+    #[arg(long, value_name = "DIR")]
+    recorded: Option<PathBuf>,
+    /// A directory that the job may read, and where it sees it; /=DIR if that is left out. May be given several times.
+    #[arg(long = "grant", value_name = "GUEST=DIR", value_parser = grant)]
+    grants: Vec<FileGrant>,
+    /// A signal and its payload, null if that is left out. May be given several times.
+    #[arg(long = "signal", value_name = "NAME=JSON", value_parser = signal)]
+    signals: Vec<(String, String)>,
+    /// Give a run up after so many steps.
+    #[arg(long, value_name = "N", default_value_t = conformance::STEPS_MAX)]
+    max_steps: u64,
 }
 
 /// A file that a host would take.
@@ -53,10 +75,47 @@ impl Accepted {
 /// Checks the file and prints what it says of itself, or why it is refused.
 ///
 /// # Errors
-/// A host would refuse it.
+/// A host would refuse it, or the conformance run shows a mistake.
 pub(super) async fn run(check: &Check, json: bool) -> anyhow::Result<()> {
-    let Accepted { compiled, input_schema, result_schema, .. } =
-        accept(&check.file, Grants::default(), json).await?;
+    let grants = Grants { files: check.grants.clone(), ..Grants::default() };
+    let accepted = accept(&check.file, grants, json).await?;
+    let report = conform(check, &accepted).await?;
+    describe(&accepted, report.as_ref(), json);
+    let findings = report.map(|report| report.findings).unwrap_or_default();
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> = findings.into_iter().map(|finding| finding.message).collect();
+    bail!("{} does not conform:\n  {}", check.file.display(), lines.join("\n  "))
+}
+
+async fn conform(check: &Check, accepted: &Accepted) -> anyhow::Result<Option<Report>> {
+    let recording = check.recorded.as_deref().map(Recording::open).transpose()?;
+    let (input, mut signals) = match (&check.input, &recording) {
+        (None, None) => return Ok(None),
+        (Some(input), _) => (text_of(input)?, Vec::new()),
+        (None, Some(recording)) => {
+            let signals = recording.signals.iter();
+            let signals = signals.map(|(name, payload)| (name.clone(), payload.get().to_owned()));
+            (recording.input.get().to_owned(), signals.collect())
+        }
+    };
+    if let Some(recording) = &recording {
+        let name = &accepted.compiled.descriptor.name;
+        ensure!(recording.job_type == *name, "the recording is of {}, and this is {name}", recording.job_type);
+    }
+    signals.extend(check.signals.iter().cloned());
+    let parsed = serde_json::from_str(&input).context("the input is not well-formed JSON")?;
+    let violations = accepted.violations(&parsed);
+    ensure!(violations.is_empty(), "the input does not fit the schema:\n  {}", violations.join("\n  "));
+    let signals = signals.into_iter().collect();
+    let trial = Trial { accepted, input: input.trim(), signals, steps_max: check.max_steps };
+    let recorded = check.recorded.as_deref().zip(recording.as_ref());
+    trial.run(recorded).await.map(Some)
+}
+
+fn describe(accepted: &Accepted, report: Option<&Report>, json: bool) {
+    let Accepted { compiled, input_schema, result_schema, .. } = accepted;
     let descriptor = &compiled.descriptor;
     if json {
         say!(
@@ -72,9 +131,10 @@ pub(super) async fn run(check: &Check, json: bool) -> anyhow::Result<()> {
                 "imports": compiled.imports,
                 "input_schema": input_schema,
                 "result_schema": result_schema,
+                "conformance": report,
             }))
         );
-        return Ok(());
+        return;
     }
     say!("{} {}", descriptor.name, descriptor.version);
     if !descriptor.description.is_empty() {
@@ -86,10 +146,14 @@ pub(super) async fn run(check: &Check, json: bool) -> anyhow::Result<()> {
     say!("state version   {}", descriptor.state_version);
     say!("reads versions  {} to {}", descriptor.oldest_state_version, descriptor.state_version);
     say!("imports         {}", compiled.imports.join("\n                "));
+    match report {
+        Some(report) if report.findings.is_empty() => say!("conformance     {}", report.line()),
+        Some(report) => say!("conformance     {} mistakes", report.findings.len()),
+        None => say!("conformance     not tried: give an input with --input"),
+    }
     say!("");
     say!("input {}", pretty(&input_schema));
     say!("result {}", pretty(&result_schema));
-    Ok(())
 }
 
 /// Compiles a file in a child process and loads it, as a host does, with a cache that is gone afterwards.

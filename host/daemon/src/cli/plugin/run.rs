@@ -1,10 +1,13 @@
 //! `waymark plugin run`: one job in this process, in the sandbox that hosts use, without a store.
 //!
 //! Every step counts as committed at once: its output records are printed, and a later crash would begin after it.
-//! Where a host would park the job (sleep, signal) or with `--crash` after every step, the instance is thrown away and
+//! Where a host would park the job (sleep, signal), and where `--crash-every` says so, the instance is thrown away and
 //! a fresh one goes on from the checkpoint. What needs other jobs needs a host.
 
-use super::check::{self, Accepted};
+use super::{
+    check::{self, Accepted},
+    recording::Recorder,
+};
 use crate::{
     cli::{client::pretty, job::text_of, table::say},
     worker,
@@ -17,12 +20,13 @@ use serde_json::{Value, json, value::RawValue};
 use std::{
     collections::HashMap,
     io::IsTerminal as _,
+    num::NonZeroU64,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 use waymark_job::{JobError, JobId, Progress};
-use waymark_sandbox::{Effects, Fault, FileGrant, Grants, Instance, JobContext, LogLine, Outcome, Snapshot};
+use waymark_sandbox::{Effects, Fault, FileGrant, Grants, JobContext, LogLine, Outcome, Snapshot};
 
 /// The job's id: always the same, so that two runs can be compared.
 const ID: &str = "00000000000000000000000000";
@@ -39,12 +43,23 @@ pub struct Run {
     /// Input: JSON, @FILE, or - for standard input.
     #[arg(long, short, default_value = "{}", value_name = "JSON|@FILE|-")]
     input: String,
+    /// Write input, result, and the checkpoint of every step into this folder, which must not exist, for
+    /// `plugin check --recorded` of a later version.
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// How a job is run.
+#[derive(Args, Debug)]
+pub(super) struct Options {
     /// A directory that the job may read, and where it sees it; /=DIR if that is left out. May be given several times.
     #[arg(long = "grant", value_name = "GUEST=DIR", value_parser = grant)]
     grants: Vec<FileGrant>,
-    /// Throw the instance away after every step, and go on from its checkpoint.
-    #[arg(long)]
-    crash: bool,
+    /// Throw the instance away after so many steps, again and again, and go on from its checkpoint [default: never].
+    #[arg(long, value_name = "N")]
+    crash_every: Option<NonZeroU64>,
     /// Give up after so many steps [default: never].
     #[arg(long, value_name = "N")]
     max_steps: Option<u64>,
@@ -56,7 +71,68 @@ pub struct Run {
     signals: Vec<(String, String)>,
 }
 
-fn grant(text: &str) -> Result<FileGrant, String> {
+impl Options {
+    /// What the operator's grants would be.
+    pub(super) fn grants(&self) -> Grants {
+        Grants { files: self.grants.clone(), ..Grants::default() }
+    }
+}
+
+/// What the job is told of itself.
+#[derive(Clone, Debug)]
+pub(super) struct About {
+    pub(super) job_id: String,
+    pub(super) correlation_id: String,
+    pub(super) attempt: u32,
+    pub(super) run: u32,
+    /// JSON.
+    pub(super) metadata: String,
+}
+
+impl Default for About {
+    fn default() -> Self {
+        let (job_id, metadata) = (ID.to_owned(), "{}".to_owned());
+        Self { job_id, correlation_id: String::new(), attempt: 1, run: 1, metadata }
+    }
+}
+
+impl About {
+    /// What an instance is given, before the step after `steps`.
+    pub(super) fn context(
+        &self,
+        steps: u64,
+        signals: HashMap<String, String>,
+        log: impl Fn(LogLine) + Send + Sync + 'static,
+    ) -> JobContext {
+        let (parent, run) = (JobId::parse(&self.job_id).ok(), self.run);
+        JobContext {
+            job_id: self.job_id.clone(),
+            correlation_id: self.correlation_id.clone(),
+            attempt: self.attempt,
+            run,
+            committed_steps: steps,
+            soft_limit: None,
+            metadata: self.metadata.clone(),
+            children: Vec::new(),
+            signals,
+            yield_flag: Arc::default(),
+            logs: Box::new(log),
+            child_id: Box::new(move |step, index| {
+                parent.as_ref().map(|id| JobId::child(id, run, step, index, 0).to_string()).unwrap_or_default()
+            }),
+        }
+    }
+}
+
+/// Where a job begins.
+pub(super) enum Begin {
+    /// At its beginning, with this input.
+    Input(String),
+    /// After this many steps, from their checkpoint.
+    Checkpoint(u64, Snapshot),
+}
+
+pub(super) fn grant(text: &str) -> Result<FileGrant, String> {
     let (guest, host) = text.split_once('=').unwrap_or(("/", text));
     let host = PathBuf::from(host);
     if !host.is_dir() {
@@ -65,7 +141,7 @@ fn grant(text: &str) -> Result<FileGrant, String> {
     Ok(FileGrant { guest: guest.to_owned(), host })
 }
 
-fn signal(text: &str) -> Result<(String, String), String> {
+pub(super) fn signal(text: &str) -> Result<(String, String), String> {
     let (name, payload) = text.split_once('=').unwrap_or((text, "null"));
     let payload: Box<RawValue> =
         serde_json::from_str(payload).map_err(|error| format!("the payload: {error}"))?;
@@ -74,9 +150,9 @@ fn signal(text: &str) -> Result<(String, String), String> {
 
 /// Why a job did not succeed, in the words of the API.
 #[derive(Debug)]
-struct Failed {
-    kind: String,
-    message: String,
+pub(super) struct Failed {
+    pub(super) kind: String,
+    pub(super) message: String,
     trace: Option<String>,
     /// A host would try again.
     again: bool,
@@ -156,9 +232,11 @@ struct Document<'a> {
 }
 
 struct Job<'a> {
-    run: &'a Run,
+    options: &'a Options,
     json: bool,
     accepted: &'a Accepted,
+    about: About,
+    recorder: Option<&'a mut Recorder>,
     display: Display,
     report: Report,
     children: Vec<String>,
@@ -170,22 +248,48 @@ struct Job<'a> {
 /// The file is refused, the input does not fit, or the job did not succeed.
 pub(super) async fn run(run: Run, json: bool) -> anyhow::Result<()> {
     let text = text_of(&run.input)?;
-    let input: Value = serde_json::from_str(&text).context("the input is not well-formed JSON")?;
-    let accepted =
-        check::accept(&run.file, Grants { files: run.grants.clone(), ..Grants::default() }, json).await?;
+    let accepted = check::accept(&run.file, run.options.grants(), json).await?;
+    let mut recorder = run.record.as_deref().map(|folder| Recorder::new(folder, text.trim())).transpose()?;
+    let begin = Begin::Input(text.trim().to_owned());
+    execute(&run.options, &accepted, About::default(), begin, recorder.as_mut(), json).await?;
+    match recorder {
+        Some(recorder) => recorder.keep(&accepted.compiled.descriptor, &run.options.signals),
+        None => Ok(()),
+    }
+}
+
+/// Runs a job from anywhere to its end, and prints its records and its result.
+///
+/// # Errors
+/// The input does not fit, or the job did not succeed.
+pub(super) async fn execute(
+    options: &Options,
+    accepted: &Accepted,
+    about: About,
+    begin: Begin,
+    recorder: Option<&mut Recorder>,
+    json: bool,
+) -> anyhow::Result<()> {
     let name = accepted.compiled.descriptor.name.clone();
-    let violations = accepted.violations(&input);
+    let violations = match &begin {
+        Begin::Input(text) => {
+            accepted.violations(&serde_json::from_str(text).context("the input is not well-formed JSON")?)
+        }
+        Begin::Checkpoint(..) => Vec::new(),
+    };
     let mut job = Job {
-        run: &run,
+        options,
         json,
-        accepted: &accepted,
+        accepted,
+        about,
+        recorder,
         display: Display::new(&name),
         report: Report::default(),
         children: Vec::new(),
     };
     let began = Instant::now();
     let outcome = if violations.is_empty() {
-        job.finish(text.trim()).await
+        job.finish(begin).await
     } else {
         let message = violations.iter().take(VIOLATIONS_MAX).cloned().collect::<Vec<_>>().join("\n  ");
         Err(Failed { kind: "invalid-input".into(), message, trace: None, again: false })
@@ -238,10 +342,16 @@ pub(super) async fn run(run: Run, json: bool) -> anyhow::Result<()> {
 }
 
 impl Job<'_> {
-    async fn finish(&mut self, input: &str) -> Result<String, Failed> {
-        let mut instance = self.accepted.plugin.start(self.context(), input).await?;
+    async fn finish(&mut self, begin: Begin) -> Result<String, Failed> {
+        let mut instance = match begin {
+            Begin::Input(input) => self.accepted.plugin.start(self.context(), &input).await?,
+            Begin::Checkpoint(steps, snapshot) => {
+                self.report.steps = steps;
+                self.accepted.plugin.restore(self.context(), snapshot).await?
+            }
+        };
         loop {
-            if self.run.max_steps == Some(self.report.steps) {
+            if self.options.max_steps == Some(self.report.steps) {
                 let message =
                     format!("the job has not ended after {} steps, which is --max-steps", self.report.steps);
                 return Err(stopped("max-steps", message));
@@ -250,35 +360,26 @@ impl Job<'_> {
             self.report.steps += 1;
             self.report.memory_bytes_max = self.report.memory_bytes_max.max(instance.memory_bytes());
             self.commit(instance.take_effects());
-            match outcome {
-                Outcome::Completed(result) => return Ok(result),
+            let parked = match outcome {
+                Outcome::Completed(result) => {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.ended(&result);
+                    }
+                    return Ok(result);
+                }
                 Outcome::Progressed(progress) => {
                     self.advance(progress);
-                    if self.run.crash {
-                        instance = self.again(instance).await?;
-                    }
+                    self.options.crash_every.is_some_and(|steps| self.report.steps.is_multiple_of(steps.get()))
                 }
                 Outcome::Sleep(ms) => {
                     self.rest("sleeps", Duration::from_millis(ms)).await;
-                    instance = self.again(instance).await?;
+                    true
                 }
                 Outcome::AwaitSignal { name, timeout_ms } => {
-                    if !self.run.signals.iter().any(|(given, _)| *given == name) {
-                        let Some(ms) = timeout_ms else {
-                            return Err(stopped(
-                                "needs-host",
-                                format!(
-                                    "the job waits for the signal {name:?}: give it with --signal {name}=JSON, or run the job on a host"
-                                ),
-                            ));
-                        };
-                        self.rest(&format!("waits for the signal {name:?}"), Duration::from_millis(ms)).await;
-                    }
-                    instance = self.again(instance).await?;
+                    self.await_signal(&name, timeout_ms).await?;
+                    true
                 }
-                Outcome::AwaitChildren if self.children.is_empty() => {
-                    instance = self.again(instance).await?;
-                }
+                Outcome::AwaitChildren if self.children.is_empty() => true,
                 Outcome::AwaitChildren => {
                     return Err(stopped(
                         "needs-host",
@@ -290,22 +391,42 @@ impl Job<'_> {
                         ),
                     ));
                 }
+            };
+            if parked || self.recorder.is_some() {
+                let snapshot = instance.checkpoint().await?;
+                self.report.checkpoint_bytes_max =
+                    self.report.checkpoint_bytes_max.max(snapshot.state.len());
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.step(self.report.steps, &snapshot);
+                }
+                if parked {
+                    // Its memory is free before the next one asks for some.
+                    drop(instance);
+                    self.report.restores += 1;
+                    instance = self.accepted.plugin.restore(self.context(), snapshot).await?;
+                }
             }
         }
     }
 
-    /// A fresh instance that goes on from this one's checkpoint.
-    async fn again(&mut self, mut instance: Instance) -> Result<Instance, Failed> {
-        let snapshot: Snapshot = instance.checkpoint().await?;
-        // Its memory is free before the next one asks for some.
-        drop(instance);
-        self.report.restores += 1;
-        self.report.checkpoint_bytes_max = self.report.checkpoint_bytes_max.max(snapshot.state.len());
-        Ok(self.accepted.plugin.restore(self.context(), snapshot).await?)
+    async fn await_signal(&self, name: &str, timeout_ms: Option<u64>) -> Result<(), Failed> {
+        if self.options.signals.iter().any(|(given, _)| given == name) {
+            return Ok(());
+        }
+        let Some(ms) = timeout_ms else {
+            return Err(stopped(
+                "needs-host",
+                format!(
+                    "the job waits for the signal {name:?}: give it with --signal {name}=JSON, or run the job on a host"
+                ),
+            ));
+        };
+        self.rest(&format!("waits for the signal {name:?}"), Duration::from_millis(ms)).await;
+        Ok(())
     }
 
     async fn rest(&self, what: &str, wanted: Duration) {
-        let waits = wanted.min(self.run.max_sleep);
+        let waits = wanted.min(self.options.max_sleep);
         let cut = if waits < wanted { format!(", here {waits:?}") } else { String::new() };
         self.display.line(&format!("the job {what} for {wanted:?}{cut}"));
         tokio::time::sleep(waits).await;
@@ -317,6 +438,9 @@ impl Job<'_> {
             self.advance(progress);
         }
         self.children.extend(effects.children.into_iter().map(|child| child.job_type));
+        if let Some(recorder) = &mut self.recorder {
+            recorder.emitted(&effects.outputs);
+        }
         if self.json {
             self.report.outputs.extend(effects.outputs);
         } else if !effects.outputs.is_empty() {
@@ -346,30 +470,12 @@ impl Job<'_> {
 
     fn context(&self) -> JobContext {
         let display = self.display.clone();
-        let signals: HashMap<_, _> = self.run.signals.iter().cloned().collect();
-        JobContext {
-            job_id: ID.into(),
-            correlation_id: String::new(),
-            attempt: 1,
-            run: 1,
-            committed_steps: self.report.steps,
-            soft_limit: None,
-            metadata: "{}".into(),
-            children: Vec::new(),
-            signals,
-            yield_flag: Arc::default(),
-            logs: Box::new(move |line: LogLine| {
-                let level = serde_json::to_value(line.level).unwrap_or_default();
-                let fields = line.fields.map(|fields| format!(" {fields}")).unwrap_or_default();
-                let text = format!("{} {}{fields}", level.as_str().unwrap_or_default(), line.message);
-                display.line(&text);
-            }),
-            child_id: Box::new(|step, index| {
-                JobId::parse(ID)
-                    .map(|id| JobId::child(&id, 1, step, index, 0).to_string())
-                    .unwrap_or_default()
-            }),
-        }
+        let signals = self.options.signals.iter().cloned().collect();
+        self.about.context(self.report.steps, signals, move |line: LogLine| {
+            let level = serde_json::to_value(line.level).unwrap_or_default();
+            let fields = line.fields.map(|fields| format!(" {fields}")).unwrap_or_default();
+            display.line(&format!("{} {}{fields}", level.as_str().unwrap_or_default(), line.message));
+        })
     }
 }
 
