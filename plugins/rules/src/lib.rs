@@ -1,4 +1,5 @@
-//! The job type `execute_profiling_rules`: runs data-quality rules over a table and describes its columns.
+//! Runs data-quality rules over a table and describes its columns: the job type `execute_profiling_rules`, as a
+//! library, so that `generate_profiling_rules` writes and tries the very rules that it runs.
 //!
 //! The first pass over the table runs every rule that looks at one row at a time and describes the columns.
 //! What needs all rows together (uniqueness, duplicates, references, large columns) takes part in it too, and
@@ -531,5 +532,3 @@ impl Pieces<'_> {
         }
     }
 }
-
-waymark_sdk::export!(Profiling);
