@@ -1,5 +1,7 @@
 //! A job in the sandbox that the host uses, from the `.wasm` file that is shipped.
 
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -7,6 +9,8 @@ use waymark_sandbox::{
     Engine, EngineOptions, FileGrant, Grants, JobContext, Limits, Outcome, Plugin, compile_file,
 };
 use waymark_sdk::prelude::*;
+
+use crate::support;
 
 /// What a run in the sandbox came to.
 #[derive(Debug)]
@@ -85,6 +89,39 @@ impl Sandbox {
             }
             ran.memory_bytes_max = ran.memory_bytes_max.max(instance.memory_bytes());
         }
+    }
+}
+
+/// The shipped `.wasm` file on all flights: see [`like_natively`].
+pub(crate) fn on_all_flights<J: Job>(input: &str) {
+    let Some(python) = support::python() else { return };
+    like_natively::<J>(&support::tables(&python), input);
+}
+
+/// The shipped `.wasm` file on the shipped data: see [`like_natively`].
+pub(crate) fn on_the_shipped_data<J: Job>(input: &str) {
+    like_natively::<J>(&support::root().join("plugins/data"), input);
+}
+
+/// The native result and output records, within 64 MiB, from one instance and from a fresh one after every step.
+fn like_natively<J: Job>(folder: &Path, input: &str) {
+    let Some(wasm) = support::wasm(J::NAME) else { return };
+    let input: Value = input.parse().unwrap();
+    let native = support::natively::<J>(folder, &input);
+    let sandbox = Sandbox::new(&wasm, folder);
+    for crash in [false, true] {
+        let ran = sandbox.run(&input, crash);
+        println!(
+            "crash {crash}: {} steps in {:?}, the longest {:?}; memory {} MiB, checkpoint {} bytes",
+            ran.steps,
+            ran.total,
+            ran.step_max,
+            ran.memory_bytes_max >> 20,
+            ran.checkpoint_bytes_max
+        );
+        assert_eq!(native.result.as_ref(), Ok(&ran.result));
+        assert_eq!(native.outputs, ran.outputs);
+        assert!(ran.memory_bytes_max <= 64 << 20);
     }
 }
 

@@ -224,7 +224,8 @@ fn run_grants_files_by_the_directory() {
 fn conforms(name: &str, more: &[&str]) -> (Value, String) {
     let folder = TempDir::new().expect("a folder");
     let file = guest::path(name);
-    let output = waymark(folder.path(), &[&["check", file.to_str().expect("UTF-8"), "--json"], more].concat());
+    let output =
+        waymark(folder.path(), &[&["check", file.to_str().expect("UTF-8"), "--json"], more].concat());
     let document = serde_json::from_slice(&output.stdout);
     let complaint = String::from_utf8(output.stderr).expect("UTF-8");
     (document.unwrap_or_else(|error| panic!("{error}: {complaint}")), complaint)
@@ -299,7 +300,10 @@ fn a_later_version_is_checked_against_what_an_earlier_one_recorded() {
     assert!(text.contains("\"sum\":3"), "{text}");
     spoil(&text.replace("\"sum\":3", "\"sum\":4"));
     let complaint = refused(folder.path(), &check);
-    assert!(complaint.contains("wrote after step 2") && complaint.contains("reads every field"), "{complaint}");
+    assert!(
+        complaint.contains("wrote after step 2") && complaint.contains("reads every field"),
+        "{complaint}"
+    );
     spoil(&text.replace("\"sum\":3", "\"total\":3"));
     let complaint = refused(folder.path(), &check);
     assert!(complaint.contains("missing field `sum`") && complaint.contains("STATE_VERSION"), "{complaint}");
@@ -316,13 +320,17 @@ fn replay_runs_a_hosts_job_here_from_its_checkpoint_or_its_input() {
     let replay = |more: &[&str]| {
         let mut command = Command::new(binary());
         command.args(["plugin", "replay", &id]).arg(&file).args(["--json"]).args(more);
-        let output = command.current_dir(folder.path()).env("WAYMARK_URL", &host.url).output().expect("it starts");
+        let output =
+            command.current_dir(folder.path()).env("WAYMARK_URL", &host.url).output().expect("it starts");
         let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
         (document, String::from_utf8(output.stderr).expect("UTF-8"))
     };
     let (document, said) = replay(&[]);
     assert!(said.contains("from the checkpoint of step 4"), "{said}");
-    assert_eq!((&document["result"]["sum"], &document["output"]), (&json!(15), &json!([{"step": 5, "sum": 15}])));
+    assert_eq!(
+        (&document["result"]["sum"], &document["output"]),
+        (&json!(15), &json!([{"step": 5, "sum": 15}]))
+    );
     let (document, _) = replay(&["--from", "2"]);
     assert_eq!(document["output"].as_array().map(Vec::len), Some(3));
     let (document, said) = replay(&["--from-input"]);

@@ -12,22 +12,30 @@ const UNITS: f64 = 1e6;
 
 /// One mapping for each attribute.
 pub fn mappings(plan: &Input, candidates: &[Vec<Candidate>]) -> Vec<Mapping> {
-    let chosen = if plan.one_to_one { one_to_one(plan, candidates) } else { each_for_itself(plan, candidates) };
+    let chosen =
+        if plan.one_to_one { one_to_one(plan, candidates) } else { each_for_itself(plan, candidates) };
     let taken: BTreeSet<usize> = chosen.iter().flatten().map(|candidate| candidate.index).collect();
     let attributes = plan.attributes.iter().zip(candidates).zip(&chosen);
-    attributes.map(|((attribute, candidates), chosen)| mapping(plan, &attribute.name, candidates, *chosen, &taken)).collect()
+    attributes
+        .map(|((attribute, candidates), chosen)| mapping(plan, &attribute.name, candidates, *chosen, &taken))
+        .collect()
 }
 
 fn each_for_itself<'a>(plan: &Input, candidates: &'a [Vec<Candidate>]) -> Vec<Option<&'a Candidate>> {
-    candidates.iter().map(|best| best.first().filter(|first| first.confidence >= plan.min_confidence)).collect()
+    candidates
+        .iter()
+        .map(|best| best.first().filter(|first| first.confidence >= plan.min_confidence))
+        .collect()
 }
 
 /// The assignment with the greatest sum of confidence. An attribute may stay without an element: each has a place of its own
 /// that counts nothing.
 fn one_to_one<'a>(plan: &Input, candidates: &'a [Vec<Candidate>]) -> Vec<Option<&'a Candidate>> {
     let good = |candidate: &&Candidate| candidate.confidence >= plan.min_confidence;
-    let elements: BTreeSet<usize> = candidates.iter().flatten().filter(good).map(|candidate| candidate.index).collect();
-    let columns: BTreeMap<usize, usize> = elements.into_iter().enumerate().map(|(column, index)| (index, column)).collect();
+    let elements: BTreeSet<usize> =
+        candidates.iter().flatten().filter(good).map(|candidate| candidate.index).collect();
+    let columns: BTreeMap<usize, usize> =
+        elements.into_iter().enumerate().map(|(column, index)| (index, column)).collect();
     let mut weights = Matrix::new(candidates.len(), columns.len() + candidates.len(), 0_i64);
     for (row, best) in candidates.iter().enumerate() {
         for candidate in best.iter().filter(good) {
@@ -59,13 +67,25 @@ fn mapping(
                 "every element that is good enough serves another attribute better".to_owned()
             }
             Some(best) => {
-                format!("the best candidate, {}, has {:.2}, less than {}", best.pde, best.confidence, plan.min_confidence)
+                format!(
+                    "the best candidate, {}, has {:.2}, less than {}",
+                    best.pde, best.confidence, plan.min_confidence
+                )
             }
         };
         let confidence = best.map_or(0.0, |best| best.confidence);
         let (attribute, candidates) = (attribute.to_owned(), shown);
         let status = Status::Unmapped;
-        return Mapping { attribute, status, pde: None, table: None, column: None, confidence, reason, candidates };
+        return Mapping {
+            attribute,
+            status,
+            pde: None,
+            table: None,
+            column: None,
+            confidence,
+            reason,
+            candidates,
+        };
     };
     if !shown.contains(chosen) {
         shown.pop();

@@ -181,7 +181,8 @@ impl Job for AutoMap {
     type Output = Output;
     const NAME: &str = "auto_map_pdes";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const DESCRIPTION: &str = "Maps the attributes of a report to the columns that hold them, with confidence and reason.";
+    const DESCRIPTION: &str =
+        "Maps the attributes of a report to the columns that hold them, with confidence and reason.";
 
     fn start(input: Input, _: &mut Context) -> Result<Self, Failure> {
         let most = |what: &str, has: usize, most: usize| match has {
@@ -192,7 +193,9 @@ impl Job for AutoMap {
         most("attributes", input.attributes.len(), ATTRIBUTES_MAX)?;
         most("elements in the catalogue", input.catalogue.len(), CATALOGUE_MAX)?;
         if !(1..=CANDIDATES_MAX).contains(&input.candidates_max) {
-            return Err(Failure::invalid_input(format_args!("`candidates_max` must be 1 to {CANDIDATES_MAX}")));
+            return Err(Failure::invalid_input(format_args!(
+                "`candidates_max` must be 1 to {CANDIDATES_MAX}"
+            )));
         }
         let mut names: Vec<&str> = input.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
         names.sort_unstable();
@@ -207,18 +210,20 @@ impl Job for AutoMap {
         let Self { cursor, plan, candidates, ready } = self;
         let ready = ready.get_or_insert_with(|| Ready::new(plan));
         let share = (COMPARISONS / plan.catalogue.len().max(1)).max(1);
+        let before = candidates.len();
         for attribute in plan.attributes.iter().skip(candidates.len()).take(share) {
             let best = ready.candidates(attribute, plan);
-            context.emit(&json!({"record": "candidates", "attribute": attribute.name, "candidates": best}))?;
+            context
+                .emit(&json!({"record": "candidates", "attribute": attribute.name, "candidates": best}))?;
             candidates.push(best);
             cursor.advance(1);
             if context.should_yield() {
                 break;
             }
         }
-        if !cursor.at_end() {
+        if candidates.len() > before {
             let next = plan.attributes.get(candidates.len()).map(|attribute| attribute.name.as_str());
-            return Ok(Step::Progress(cursor.progress().saying(next.unwrap_or_default())));
+            return Ok(Step::Progress(cursor.progress().saying(next.unwrap_or("choosing"))));
         }
         let mappings = choose::mappings(plan, candidates);
         for mapping in &mappings {
@@ -262,9 +267,21 @@ fn type_of(pde: &Pde) -> Option<DataType> {
     if let Some(named) = pde.data_type.as_deref().and_then(DataType::named) {
         return Some(named);
     }
-    let types = pde.samples.iter().filter(|sample| !sample.trim().is_empty()).map(|sample| type_of(sample.as_bytes()));
+    let types = pde
+        .samples
+        .iter()
+        .filter(|sample| !sample.trim().is_empty())
+        .map(|sample| type_of(sample.as_bytes()));
     // The narrowest that admits all.
-    let shown = types.reduce(|one, other| if one.admits(other) { one } else if other.admits(one) { other } else { Type::Text })?;
+    let shown = types.reduce(|one, other| {
+        if one.admits(other) {
+            one
+        } else if other.admits(one) {
+            other
+        } else {
+            Type::Text
+        }
+    })?;
     Some(match shown {
         Type::Integer => DataType::Integer,
         Type::Decimal => DataType::Decimal,

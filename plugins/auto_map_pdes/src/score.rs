@@ -73,8 +73,13 @@ impl Ready {
         let by_column = like(name, &element.column);
         let by_whole = like(name, &element.whole);
         let by_name = if by_column.score >= by_whole.score { by_column } else { by_whole };
-        let by_words = [like(name, &element.description), like(description, &element.description), like(description, &element.column)];
-        let by_words = by_words.into_iter().max_by(|one, other| one.score.total_cmp(&other.score)).unwrap_or_default();
+        let by_words = [
+            like(name, &element.description),
+            like(description, &element.description),
+            like(description, &element.column),
+        ];
+        let by_words =
+            by_words.into_iter().max_by(|one, other| one.score.total_cmp(&other.score)).unwrap_or_default();
         let words = by_name.score.max(0.7 * by_name.score + 0.3 * by_words.score).max(0.85 * by_words.score);
         let (fits, says) = match (data_type, element.data_type) {
             (Some(asked), Some(has)) => {

@@ -20,9 +20,7 @@ fn mapped(run: &Run) -> Vec<(String, String, Option<String>)> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let mappings = run.result.as_ref().unwrap()["mappings"].as_array().unwrap().iter();
     mappings
-        .map(|one| {
-            (text(&one["attribute"]).unwrap(), text(&one["status"]).unwrap(), text(&one["column"]))
-        })
+        .map(|one| (text(&one["attribute"]).unwrap(), text(&one["status"]).unwrap(), text(&one["column"])))
         .collect()
 }
 
@@ -77,7 +75,8 @@ fn the_assignment_gives_way_where_all_gain() {
         "catalogue": [element("date"), element("payment_date")],
         "one_to_one": true, "min_confidence": 0.3,
     });
-    let expected = expected(&[("payment date", "mapped", Some("payment_date")), ("date", "mapped", Some("date"))]);
+    let expected =
+        expected(&[("payment date", "mapped", Some("payment_date")), ("date", "mapped", Some("date"))]);
     assert_eq!(mapped(&run(&input)), expected);
 }
 
@@ -118,9 +117,15 @@ fn what_does_not_fit_is_refused_with_the_reason() {
     for (input, says) in [
         (json!({"attributes": [], "catalogue": [element("a")]}), "no attributes"),
         (json!({"attributes": one, "catalogue": []}), "no elements in the catalogue"),
-        (json!({"attributes": [{"name": "a"}, {"name": "a"}], "catalogue": [element("a")]}), "\"a\" is there twice"),
+        (
+            json!({"attributes": [{"name": "a"}, {"name": "a"}], "catalogue": [element("a")]}),
+            "\"a\" is there twice",
+        ),
         (json!({"attributes": one, "catalogue": [element("a")], "candidates_max": 9}), "must be 1 to 8"),
-        (json!({"attributes": [{"name": "a", "data_type": "colour"}], "catalogue": [element("a")]}), "attributes[0].data_type"),
+        (
+            json!({"attributes": [{"name": "a", "data_type": "colour"}], "catalogue": [element("a")]}),
+            "attributes[0].data_type",
+        ),
     ] {
         match run(&input).result {
             Err(Failure::InvalidInput(message)) => assert!(message.contains(says), "{message}"),

@@ -66,7 +66,13 @@ pub struct Outcome {
 }
 
 /// Compares a case.
-pub fn outcome(case: &Case, plan: &Input, expected: &Found, found: &Found, twice: &BTreeSet<String>) -> Outcome {
+pub fn outcome(
+    case: &Case,
+    plan: &Input,
+    expected: &Found,
+    found: &Found,
+    twice: &BTreeSet<String>,
+) -> Outcome {
     let of = |values: &Found| values.get(case.key.as_ref()?)?.get(&case.attribute).cloned();
     let wanted = if case.given { case.expected.clone() } else { of(expected) };
     let attribute = plan.attributes.iter().find(|attribute| attribute.name == case.attribute);
@@ -112,7 +118,11 @@ fn compare(attribute: &TestAttribute, plan: &Input, wanted: &str, seen: &str) ->
 }
 
 /// The first document of the key that has the value, and its name.
-fn in_documents(case: &Case, plan: &Input, attribute: Option<&TestAttribute>) -> (Option<String>, Option<String>) {
+fn in_documents(
+    case: &Case,
+    plan: &Input,
+    attribute: Option<&TestAttribute>,
+) -> (Option<String>, Option<String>) {
     let (Some(attribute), Some(key)) = (attribute, &case.key) else { return (None, None) };
     let own = [attribute.name.clone()];
     let labels = if attribute.labels.is_empty() { &own[..] } else { &attribute.labels };

@@ -16,7 +16,10 @@ fn behind(text: &str, label: &str) -> Option<String> {
     if words.is_empty() {
         return None;
     }
-    let pattern = format!(r"(?im)(?:^|[\s|*_])({})[*_]*\s*(?:[:=|]|\.{{2,}}|\t)[*_]*[ \t]*([^\r\n|]+)", words.join(r"\s+"));
+    let pattern = format!(
+        r"(?im)(?:^|[\s|*_])({})[*_]*\s*(?:[:=|]|\.{{2,}}|\t)[*_]*[ \t]*([^\r\n|]+)",
+        words.join(r"\s+")
+    );
     let value = Regex::new(&pattern).ok()?.captures(text)?.get(2)?.as_str();
     let value = value.trim().trim_matches(['*', '_', '`']).trim().trim_end_matches([';', '.']);
     (!value.is_empty() && value.chars().count() <= VALUE_CHARACTERS_MAX).then(|| value.to_owned())

@@ -189,7 +189,9 @@ impl Input {
         }
         if let Some(case) = self.cases.iter().find(|case| !names.contains(&case.attribute.as_str())) {
             let attribute = &case.attribute;
-            return Err(Failure::invalid_input(format_args!("a case is about {attribute:?}, which is no attribute")));
+            return Err(Failure::invalid_input(format_args!(
+                "a case is about {attribute:?}, which is no attribute"
+            )));
         }
         if !self.sample.is_empty() && self.source.is_none() {
             return Err(Failure::invalid_input("a `sample` needs the `source` that it was drawn from"));

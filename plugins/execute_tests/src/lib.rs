@@ -101,7 +101,8 @@ impl Job for Execution {
     type Output = Output;
     const NAME: &str = "execute_tests";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const DESCRIPTION: &str = "Compares sampled values with evidence: pass, fail or inconclusive, with the reason.";
+    const DESCRIPTION: &str =
+        "Compares sampled values with evidence: pass, fail or inconclusive, with the reason.";
 
     fn start(mut input: Input, _: &mut Context) -> Result<Self, Failure> {
         input.check()?;
@@ -169,7 +170,11 @@ impl Execution {
         let Self { plan, position, cursor, expected, found, kept_bytes, twice, cases, .. } = self;
         let side = if source { &mut self.source } else { &mut self.evidence };
         let Some(table) = side else { return Ok(true) };
-        let key = if source { plan.source.as_ref().map(|side| side.key.as_str()) } else { plan.evidence.key.as_deref() };
+        let key = if source {
+            plan.source.as_ref().map(|side| side.key.as_str())
+        } else {
+            plan.evidence.key.as_deref()
+        };
         let key = table.column(key.unwrap_or("key"))?;
         let wanted: BTreeSet<&str> = cases.iter().filter_map(|case| case.key.as_deref()).collect();
         let columns = columns(plan, table, source)?;
@@ -238,10 +243,11 @@ impl Execution {
             let (counts, pass_rate) = count(&mut self.tested.iter().filter(|one| one.attribute == *name));
             (counts.total > 0).then(|| AttributeResult { attribute: name.clone(), counts, pass_rate })
         });
-        let exceptions = self.cases.iter().zip(&self.tested).filter(|(_, tested)| tested.status != Status::Pass);
-        let exceptions = exceptions.take(SHOWN_MAX).map(|(case, _)| {
-            case::outcome(case, &self.plan, &self.expected, &self.found, &self.twice)
-        });
+        let exceptions =
+            self.cases.iter().zip(&self.tested).filter(|(_, tested)| tested.status != Status::Pass);
+        let exceptions = exceptions
+            .take(SHOWN_MAX)
+            .map(|(case, _)| case::outcome(case, &self.plan, &self.expected, &self.found, &self.twice));
         Output { counts, pass_rate, attributes: attributes.collect(), exceptions: exceptions.collect() }
     }
 }
@@ -271,7 +277,8 @@ fn values(row: &Row<'_>, columns: &[(String, usize)]) -> BTreeMap<String, String
 
 /// A key as text, from a case or from a sample.
 fn key(value: &Value) -> Result<String, Failure> {
-    key_text(value).ok_or_else(|| Failure::invalid_input(format_args!("a key is a text or a number, not {value}")))
+    key_text(value)
+        .ok_or_else(|| Failure::invalid_input(format_args!("a key is a text or a number, not {value}")))
 }
 
 waymark_sdk::export!(Execution);

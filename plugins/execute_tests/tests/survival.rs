@@ -31,7 +31,12 @@ fn one(attribute: Value, expected: Value, found: Value) -> (String, String) {
 fn the_shipped_input_has_passes_failures_and_doubts() {
     let input: Value = include_str!("../input.json").parse().unwrap();
     let run = run(&input);
-    assert_eq!(counts(&run), json!({"total": 20, "passed": 13, "failed": 1, "inconclusive": 6}), "{:?}", run.outputs);
+    assert_eq!(
+        counts(&run),
+        json!({"total": 20, "passed": 13, "failed": 1, "inconclusive": 6}),
+        "{:?}",
+        run.outputs
+    );
     let exceptions = run.result.as_ref().unwrap()["exceptions"].as_array().unwrap().clone();
     let failed: Vec<_> = exceptions.iter().filter(|one| one["status"] == "fail").collect();
     assert_eq!((&failed[0]["key"], &failed[0]["attribute"]), (&json!("42"), &json!("Application denied")));
@@ -75,7 +80,11 @@ fn what_is_not_there_is_told_apart() {
         "evidence": rows(json!([{"id": 1, "a": null}, {"id": 2, "a": null}, {"id": 3, "a": "x"}, {"id": 3, "a": "x"}])),
     });
     let run = run(&input);
-    let said: Vec<_> = run.outputs.iter().map(|one| (one["status"].as_str().unwrap(), one["reason"].as_str().unwrap())).collect();
+    let said: Vec<_> = run
+        .outputs
+        .iter()
+        .map(|one| (one["status"].as_str().unwrap(), one["reason"].as_str().unwrap()))
+        .collect();
     assert_eq!(
         said,
         [
@@ -91,7 +100,8 @@ fn what_is_not_there_is_told_apart() {
 #[test]
 fn six_hundred_cases_take_several_steps() {
     let cases: Vec<_> = (0..600).map(|n| json!({"attribute": "a", "expected": n, "found": n % 10})).collect();
-    let run = run(&json!({"attributes": [{"name": "a", "data_type": "integer"}], "evidence": {}, "cases": cases}));
+    let run =
+        run(&json!({"attributes": [{"name": "a", "data_type": "integer"}], "evidence": {}, "cases": cases}));
     assert!(run.steps >= 3);
     assert_eq!(counts(&run), json!({"total": 600, "passed": 10, "failed": 590, "inconclusive": 0}));
     assert_eq!(run.result.unwrap()["exceptions"].as_array().map(Vec::len), Some(500));
@@ -103,10 +113,16 @@ fn what_does_not_fit_is_refused_with_the_reason() {
     for (input, says) in [
         (json!({"attributes": a, "evidence": {}}), "0 cases"),
         (json!({"attributes": a, "evidence": {}, "sample": [{"key": 1}]}), "needs the `source`"),
-        (json!({"attributes": a, "evidence": {}, "cases": [{"attribute": "b", "expected": 1}]}), "\"b\", which is no attribute"),
+        (
+            json!({"attributes": a, "evidence": {}, "cases": [{"attribute": "b", "expected": 1}]}),
+            "\"b\", which is no attribute",
+        ),
         (json!({"attributes": [{"name": "a"}, {"name": "a"}], "evidence": {}}), "\"a\" is there twice"),
         (json!({"attributes": a, "evidence": {"csv": "k", "data_set": {"rows": []}}}), "not both"),
-        (json!({"attributes": a, "evidence": {}, "cases": [{"attribute": "a", "key": [], "expected": 1}]}), "a key is a text"),
+        (
+            json!({"attributes": a, "evidence": {}, "cases": [{"attribute": "a", "key": [], "expected": 1}]}),
+            "a key is a text",
+        ),
     ] {
         match run(&input).result {
             Err(Failure::InvalidInput(message)) => assert!(message.contains(says), "{message}"),

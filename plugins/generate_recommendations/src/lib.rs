@@ -207,7 +207,9 @@ impl Job for Scoping {
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Failure::invalid_input(format_args!("the section {:?} is there twice", twice[0])));
         }
-        if let Some(bad) = sections.iter().find(|section| section.history.iter().any(|cycle| cycle.failed > cycle.tested)) {
+        if let Some(bad) =
+            sections.iter().find(|section| section.history.iter().any(|cycle| cycle.failed > cycle.tested))
+        {
             return Err(Failure::invalid_input(format_args!("{:?} has more failed than tested", bad.name)));
         }
         let sections = Items::new(sections).per_step(SECTIONS_PER_STEP);
@@ -216,6 +218,7 @@ impl Job for Scoping {
 
     fn step(&mut self, context: &mut Context) -> Result<Step<Output>, Failure> {
         let Self { sections, mappings, weights, test_from, budget, scored } = self;
+        let before = scored.len();
         let more = sections.each(context, |section, context| {
             let one = score(section, mappings, weights, *test_from);
             let Recommendation { section, risk, factors, .. } = &one.recommendation;
@@ -225,6 +228,9 @@ impl Job for Scoping {
         })?;
         if let Some(more) = more {
             return Ok(more);
+        }
+        if scored.len() > before {
+            return Ok(Step::progress(sections.index(), sections.total()));
         }
         let output = Output::new(std::mem::take(scored), *budget);
         for recommendation in &output.recommendations {
@@ -277,8 +283,11 @@ fn score(section: Section, mappings: &[Mapping], weights: &Weights, test_from: f
         ("complexity", weights.complexity),
         ("materiality", weights.materiality),
     ];
-    let unknown: Vec<&str> =
-        weighted.iter().filter(|(name, weight)| *weight > 0.0 && !factors.contains_key(name)).map(|(name, _)| *name).collect();
+    let unknown: Vec<&str> = weighted
+        .iter()
+        .filter(|(name, weight)| *weight > 0.0 && !factors.contains_key(name))
+        .map(|(name, _)| *name)
+        .collect();
     if !unknown.is_empty() {
         says.push(format!("nothing is known of {}", unknown.join(", ")));
     }
@@ -355,8 +364,9 @@ impl Output {
             attributes: scored.iter().map(attributes).sum(),
             attributes_to_test: scored.iter().filter(to_test).map(attributes).sum(),
             risk_share: share(scored.iter().filter(to_test).map(risk).sum(), scored.iter().map(risk).sum()),
-            materiality_share: known
-                .then(|| share(scored.iter().filter(to_test).map(material).sum(), scored.iter().map(material).sum())),
+            materiality_share: known.then(|| {
+                share(scored.iter().filter(to_test).map(material).sum(), scored.iter().map(material).sum())
+            }),
         };
         let attributes_to_test =
             scored.iter().filter(to_test).flat_map(|one| one.recommendation.attributes.clone()).collect();

@@ -26,7 +26,8 @@ fn the_shipped_input_survives_every_crash() {
 
 #[test]
 fn a_hundred_sections_take_several_steps() {
-    let sections: Vec<_> = (0..120).map(|n| json!({"name": format!("s{n}"), "materiality": f64::from(n) / 120.0})).collect();
+    let sections: Vec<_> =
+        (0..120).map(|n| json!({"name": format!("s{n}"), "materiality": f64::from(n) / 120.0})).collect();
     let run = run(&json!({"sections": sections}));
     assert!(run.steps > 2);
     assert_eq!(run.result.unwrap()["recommendations"][0]["section"], "s119");
@@ -34,9 +35,7 @@ fn a_hundred_sections_take_several_steps() {
 
 #[test]
 fn a_budget_puts_off_what_is_not_critical() {
-    let section = |name: &str, criticality: &str, failed: u64| {
-        json!({"name": name, "criticality": criticality, "history": [{"tested": 100, "failed": failed}]})
-    };
+    let section = |name: &str, criticality: &str, failed: u64| json!({"name": name, "criticality": criticality, "history": [{"tested": 100, "failed": failed}]});
     let input = json!({
         "sections": [section("a", "high", 8), section("b", "critical", 0), section("c", "high", 9), section("d", "low", 0)],
         "budget": 2,
@@ -67,7 +66,10 @@ fn what_does_not_fit_is_refused_with_the_reason() {
     for (input, says) in [
         (json!({"sections": []}), "1 to 2000"),
         (json!({"sections": [{"name": "a"}, {"name": "a"}]}), "\"a\" is there twice"),
-        (json!({"sections": [{"name": "a", "history": [{"tested": 1, "failed": 2}]}]}), "more failed than tested"),
+        (
+            json!({"sections": [{"name": "a", "history": [{"tested": 1, "failed": 2}]}]}),
+            "more failed than tested",
+        ),
         (json!({"sections": [{"name": "a"}], "weights": {"defects": -1}}), "must not be negative"),
         (json!({"sections": [{"name": "a", "risk": 1}]}), "unknown field `risk`"),
     ] {

@@ -53,8 +53,18 @@ impl std::fmt::Display for Normal {
 
 /// Ways to write a date that mean one day.
 const DATES: [&str; 12] = [
-    "%Y-%m-%d", "%Y/%m/%d", "%Y%m%d", "%d.%m.%Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%b %d, %Y", "%B %d, %Y",
-    "%b %d %Y", "%B %d %Y", "%d. %B %Y",
+    "%Y-%m-%d",
+    "%Y/%m/%d",
+    "%Y%m%d",
+    "%d.%m.%Y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%d-%b-%Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%b %d %Y",
+    "%B %d %Y",
+    "%d. %B %Y",
 ];
 /// Ways that mean two days, unless one of them does not exist: day first, month first.
 const EITHER: [(&str, &str); 2] = [("%d/%m/%Y", "%m/%d/%Y"), ("%d-%m-%Y", "%m-%d-%Y")];
@@ -78,7 +88,9 @@ pub fn normal(text: &str, kind: DataType, format: Option<&str>) -> Result<Normal
         DataType::Boolean => match text {
             "1" => Ok(Normal::Boolean(true)),
             "0" => Ok(Normal::Boolean(false)),
-            _ => boolean(text.as_bytes()).map(Normal::Boolean).ok_or_else(|| format!("{text:?} is neither yes nor no")),
+            _ => boolean(text.as_bytes())
+                .map(Normal::Boolean)
+                .ok_or_else(|| format!("{text:?} is neither yes nor no")),
         },
         DataType::Date => date(text, format),
         DataType::Datetime => {
@@ -104,10 +116,13 @@ fn number(text: &str) -> Result<Decimal, String> {
     let currency = |letter: char| !(letter.is_ascii_digit() || "+-.,'".contains(letter));
     let code = |part: &str| {
         let part = part.trim();
-        part.is_empty() || part.chars().all(|letter| !letter.is_alphanumeric()) || (part.len() == 3 && part.chars().all(|letter| letter.is_ascii_uppercase()))
+        part.is_empty()
+            || part.chars().all(|letter| !letter.is_alphanumeric())
+            || (part.len() == 3 && part.chars().all(|letter| letter.is_ascii_uppercase()))
     };
     let begin = rest.find(|letter: char| !currency(letter)).ok_or_else(wrong)?;
-    let end = rest.rfind(|letter: char| letter.is_ascii_digit() || "-.".contains(letter)).ok_or_else(wrong)?;
+    let end =
+        rest.rfind(|letter: char| letter.is_ascii_digit() || "-.".contains(letter)).ok_or_else(wrong)?;
     let (before, after) = (&rest[..begin], rest.get(end + 1..).unwrap_or_default());
     if !code(before) || !code(after) || begin > end {
         return Err(wrong());
@@ -167,7 +182,8 @@ fn date(text: &str, format: Option<&str>) -> Result<Normal, String> {
         Normal::Moment(days * 86_400, shown(days))
     };
     if let Some(format) = format {
-        let seconds = day(Some(format)).ok_or_else(|| format!("{text:?} is not a date written as {format}"))?;
+        let seconds =
+            day(Some(format)).ok_or_else(|| format!("{text:?} is not a date written as {format}"))?;
         return Ok(moment(seconds));
     }
     if let Some(seconds) = day(None).or_else(|| DATES.iter().find_map(|format| day(Some(format)))) {

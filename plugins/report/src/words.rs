@@ -150,7 +150,11 @@ fn spelling(one: &str, other: &str) -> f64 {
     }
     // A number or a very short word is that word or another.
     let short = one.chars().count().min(other.chars().count()) < 4;
-    if short || one.bytes().all(|byte| byte.is_ascii_digit()) { 0.0 } else { strsim::jaro_winkler(one, other) }
+    if short || one.bytes().all(|byte| byte.is_ascii_digit()) {
+        0.0
+    } else {
+        strsim::jaro_winkler(one, other)
+    }
 }
 
 /// Cuts at everything that is no letter or digit, where small letters are followed by a capital, and between letters

@@ -102,7 +102,11 @@ async fn conform(check: &Check, accepted: &Accepted) -> anyhow::Result<Option<Re
     };
     if let Some(recording) = &recording {
         let name = &accepted.compiled.descriptor.name;
-        ensure!(recording.job_type == *name, "the recording is of {}, and this is {name}", recording.job_type);
+        ensure!(
+            recording.job_type == *name,
+            "the recording is of {}, and this is {name}",
+            recording.job_type
+        );
     }
     signals.extend(check.signals.iter().cloned());
     let parsed = serde_json::from_str(&input).context("the input is not well-formed JSON")?;

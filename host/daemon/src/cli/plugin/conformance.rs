@@ -119,7 +119,9 @@ impl Trial<'_> {
         let first = self.whole(Disturbed::Never, &mut report).await;
         report.steps = first.steps.len();
         if let Some(why) = &first.failed {
-            anyhow::bail!("the job does not succeed even undisturbed: {why}. Give an input with which it does");
+            anyhow::bail!(
+                "the job does not succeed even undisturbed: {why}. Give an input with which it does"
+            );
         }
         self.progress_rises(&first, &mut report);
         if self.accepted.compiled.imports.iter().any(|import| import.starts_with("wasi:clocks")) {
@@ -216,7 +218,8 @@ impl Trial<'_> {
             if done == self.steps_max {
                 return Err(format!("it has not ended after {done} steps, which is --max-steps"));
             }
-            let outcome = instance.step().await.map_err(|fault| told(&format!("step {}", done + 1), fault))?;
+            let outcome =
+                instance.step().await.map_err(|fault| told(&format!("step {}", done + 1), fault))?;
             done += 1;
             let effects = instance.take_effects();
             let children = effects.children.into_iter().map(|child| (child.job_type, child.input));
@@ -224,7 +227,9 @@ impl Trial<'_> {
             let parked = !matches!(outcome, Outcome::Progressed(_));
             let ended = match &outcome {
                 Outcome::Completed(_) => true,
-                Outcome::AwaitChildren => steps.iter().any(|step| !step.did.children.is_empty()) || !children.is_empty(),
+                Outcome::AwaitChildren => {
+                    steps.iter().any(|step| !step.did.children.is_empty()) || !children.is_empty()
+                }
                 Outcome::AwaitSignal { name, timeout_ms: None } => !self.signals.contains_key(name),
                 _ => false,
             };
@@ -291,7 +296,9 @@ impl Trial<'_> {
                     short(result),
                     short(recording.result.get())
                 )),
-                _ if !rest.eq(emitted) => Some(format!("the output records are not those of version {version}")),
+                _ if !rest.eq(emitted) => {
+                    Some(format!("the output records are not those of version {version}"))
+                }
                 _ => None,
             };
             if let Some(difference) = difference {
@@ -411,7 +418,9 @@ fn apart(one: &Snapshot, other: &Snapshot) -> Option<String> {
     }
     let values = (serde_json::from_slice::<Value>(&one.state), serde_json::from_slice::<Value>(&other.state));
     match values {
-        (Ok(left), Ok(right)) if one.mime_type == other.mime_type && one.state_version == other.state_version => {
+        (Ok(left), Ok(right))
+            if one.mime_type == other.mime_type && one.state_version == other.state_version =>
+        {
             unlike(&left, &right, &mut String::new())
         }
         _ => Some(format!(
@@ -462,7 +471,9 @@ fn unlike(one: &Value, other: &Value, path: &mut String) -> Option<String> {
 }
 
 fn said(one: Option<&Value>, other: Option<&Value>, path: &str) -> String {
-    let text = |value: Option<&Value>| value.map_or_else(|| "not there".to_owned(), |value| short(&value.to_string()));
+    let text = |value: Option<&Value>| {
+        value.map_or_else(|| "not there".to_owned(), |value| short(&value.to_string()))
+    };
     format!("`{path}` was {} and is {}", text(one), text(other))
 }
 

@@ -130,11 +130,10 @@ impl Recorder {
             job_type: descriptor.name.clone(),
             version: descriptor.version.clone(),
             input: raw(&self.input)?,
-            signals: signals.iter().map(|(name, payload)| Ok((name.clone(), raw(payload)?))).collect::<Result<
-                _,
-                serde_json::Error,
-            >>(
-            )?,
+            signals: signals
+                .iter()
+                .map(|(name, payload)| Ok((name.clone(), raw(payload)?)))
+                .collect::<Result<_, serde_json::Error>>()?,
             result: raw(&self.result.clone().unwrap_or_else(|| "null".to_owned()))?,
             output: self.outputs.iter().map(raw).collect::<Result<_, _>>()?,
             checkpoints,

@@ -118,7 +118,10 @@ impl About {
             yield_flag: Arc::default(),
             logs: Box::new(log),
             child_id: Box::new(move |step, index| {
-                parent.as_ref().map(|id| JobId::child(id, run, step, index, 0).to_string()).unwrap_or_default()
+                parent
+                    .as_ref()
+                    .map(|id| JobId::child(id, run, step, index, 0).to_string())
+                    .unwrap_or_default()
             }),
         }
     }
@@ -369,7 +372,9 @@ impl Job<'_> {
                 }
                 Outcome::Progressed(progress) => {
                     self.advance(progress);
-                    self.options.crash_every.is_some_and(|steps| self.report.steps.is_multiple_of(steps.get()))
+                    self.options
+                        .crash_every
+                        .is_some_and(|steps| self.report.steps.is_multiple_of(steps.get()))
                 }
                 Outcome::Sleep(ms) => {
                     self.rest("sleeps", Duration::from_millis(ms)).await;
@@ -394,8 +399,7 @@ impl Job<'_> {
             };
             if parked || self.recorder.is_some() {
                 let snapshot = instance.checkpoint().await?;
-                self.report.checkpoint_bytes_max =
-                    self.report.checkpoint_bytes_max.max(snapshot.state.len());
+                self.report.checkpoint_bytes_max = self.report.checkpoint_bytes_max.max(snapshot.state.len());
                 if let Some(recorder) = &mut self.recorder {
                     recorder.step(self.report.steps, &snapshot);
                 }
