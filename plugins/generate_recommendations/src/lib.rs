@@ -199,7 +199,7 @@ impl Job for Scoping {
             return Err(Failure::invalid_input(format_args!("`sections` must be 1 to {SECTIONS_MAX}")));
         }
         let all = [weights.criticality, weights.defects, weights.complexity, weights.materiality];
-        if all.iter().any(|weight| !(*weight >= 0.0)) || all.iter().sum::<f64>() <= 0.0 {
+        if all.iter().any(|weight| *weight < 0.0) || all.iter().sum::<f64>() <= 0.0 {
             return Err(Failure::invalid_input("`weights` must not be negative, and one must be above 0"));
         }
         let mut names: Vec<&str> = sections.iter().map(|section| section.name.as_str()).collect();

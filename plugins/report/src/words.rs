@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_word_that_every_name_has_counts_little() {
-        let names = ["loan amount", "loan purpose", "loan term"].map(|name| cut(name));
+        let names = ["loan amount", "loan purpose", "loan term"].map(cut);
         let weights = Weights::new(names.iter().map(Vec::as_slice));
         let common = likeness(&names[0], &names[1], &weights).score;
         assert!(common < likeness(&names[0], &names[1], &Weights::default()).score);
