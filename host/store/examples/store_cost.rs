@@ -1,6 +1,7 @@
-//! What a no-op job costs Redis: CPU time per job to enqueue, claim and finish, and memory per queued job.
+//! What a no-op job costs Redis: CPU time per job to enqueue, claim and finish, and memory per queued job; and what
+//! flow keys, limits, unique keys and retry policies add.
 //!
-//! `cargo run --release -p waymark-store --example store_cost [jobs] [batch]` starts a server of its own and prints
+//! `cargo run --release -p waymark-store --example store_cost [jobs] [batch]` starts servers of its own and prints
 //! one JSON line per figure.
 
 use std::{
@@ -8,10 +9,48 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use waymark_job::Spec;
+use waymark_job::{RetryPolicy, Spec, flow::Limits, retry::Backoff};
 use waymark_store::{ClaimRequest, Commit, CommitAnswer, NewJob, Options, Store, Then};
 
 const TYPE: &str = "noop";
+/// Flow keys of the jobs that have one.
+const KEYS: usize = 100;
+/// Limits of every kind that are never reached.
+const LIMITS: &str = r#"{"concurrency": 1000000, "rate": {"count": 1000000, "per_ms": 1000},
+    "per_key": {"concurrency": 100000, "rate": {"count": 1000000, "per_ms": 1000, "burst": 1000000}}}"#;
+
+/// What the jobs use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    name: &'static str,
+    keys: bool,
+    limits: bool,
+    uniques: bool,
+    retries: bool,
+}
+
+const PLAIN: Kind = Kind { name: "plain", keys: false, limits: false, uniques: false, retries: false };
+const KINDS: [Kind; 6] = [
+    PLAIN,
+    Kind { name: "flow keys", keys: true, ..PLAIN },
+    Kind { name: "flow keys and limits", keys: true, limits: true, ..PLAIN },
+    Kind { name: "unique keys", uniques: true, ..PLAIN },
+    Kind { name: "retry policies", retries: true, ..PLAIN },
+    Kind { name: "all of them", keys: true, limits: true, uniques: true, retries: true },
+];
+
+impl Kind {
+    fn job(self, number: usize) -> NewJob {
+        let input = format!("{{\"text\":\"{}\"}}", "x".repeat(89));
+        let mut spec = Spec { job_type: TYPE.into(), input, ..Spec::default() };
+        spec.key = self.keys.then(|| format!("k{}", number % KEYS));
+        spec.unique_key = self.uniques.then(|| format!("unique-{number}"));
+        let retry =
+            RetryPolicy { max_attempts: Some(3), backoff: Some(Backoff::Linear), ..RetryPolicy::default() };
+        spec.retry = self.retries.then(|| Box::new(retry));
+        NewJob { spec, ..NewJob::default() }
+    }
+}
 
 struct Server {
     child: std::process::Child,
@@ -48,8 +87,9 @@ impl Server {
     }
 }
 
-fn print(what: &str, value: f64, unit: &str) {
-    println!("{{\"what\":\"{what}\",\"value\":{value:.2},\"unit\":\"{unit}\"}}");
+fn print(kind: Kind, what: &str, value: f64, unit: &str) {
+    let jobs = kind.name;
+    println!("{{\"jobs\":\"{jobs}\",\"what\":\"{what}\",\"value\":{value:.2},\"unit\":\"{unit}\"}}");
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -57,23 +97,32 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1).filter_map(|text| text.parse::<usize>().ok());
     let jobs = arguments.next().unwrap_or(100_000);
     let batch = arguments.next().unwrap_or(200).clamp(1, 1_000);
+    for kind in KINDS {
+        measure(kind, jobs, batch).await?;
+    }
+    Ok(())
+}
+
+async fn measure(kind: Kind, jobs: usize, batch: usize) -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::start()?;
     let store = Store::connect(Options::at(&server.url)).await?;
     store.register(0, "worker-1.0123456789ab.0", 600_000).await?;
-    let input = format!("{{\"text\":\"{}\"}}", "x".repeat(89));
-    let new = NewJob { spec: Spec { job_type: TYPE.into(), input, ..Spec::default() }, ..NewJob::default() };
+    if kind.limits {
+        let limits: Limits = serde_json::from_str(LIMITS)?;
+        store.set_limits(TYPE, Some(&limits)).await?;
+    }
 
     let (cpu, memory) = server.usage()?;
     let began = Instant::now();
-    for _ in 0..jobs / batch {
-        store.create(vec![new.clone(); batch]).await?;
+    for first in (0..jobs / batch).map(|call| call * batch) {
+        store.create((first..first + batch).map(|number| kind.job(number)).collect()).await?;
     }
     let wall = began.elapsed();
     let (after, used) = server.usage()?;
     let number = (jobs / batch * batch) as f64;
-    print("enqueue, Redis CPU per job", (after - cpu) / number * 1e6, "us");
-    print("enqueue, jobs per second with one caller", number / wall.as_secs_f64(), "1/s");
-    print("memory per queued job, 100 bytes of input", (used - memory) / number, "bytes");
+    print(kind, "enqueue, Redis CPU per job", (after - cpu) / number * 1e6, "us");
+    print(kind, "enqueue, jobs per second with one caller", number / wall.as_secs_f64(), "1/s");
+    print(kind, "memory per queued job, 100 bytes of input", (used - memory) / number, "bytes");
 
     let (mut claiming, mut finishing) = (0.0, 0.0);
     let mut wall = Duration::ZERO;
@@ -137,10 +186,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let (after, used) = server.usage()?;
     let reading = (after - before) / 201.0 * (number / batch as f64);
-    print("claim, Redis CPU per job", (claiming - reading) / number * 1e6, "us");
-    print("finish, Redis CPU per job", (finishing - reading) / number * 1e6, "us");
-    print("claim and finish, Redis CPU per job", (claiming + finishing - 2.0 * reading) / number * 1e6, "us");
-    print("claim and finish, jobs per second with one caller", number / wall.as_secs_f64(), "1/s");
-    print("memory per finished job", (used - memory) / number, "bytes");
+    print(kind, "claim, Redis CPU per job", (claiming - reading) / number * 1e6, "us");
+    print(kind, "finish, Redis CPU per job", (finishing - reading) / number * 1e6, "us");
+    print(
+        kind,
+        "claim and finish, Redis CPU per job",
+        (claiming + finishing - 2.0 * reading) / number * 1e6,
+        "us",
+    );
+    print(kind, "claim and finish, jobs per second with one caller", number / wall.as_secs_f64(), "1/s");
+    print(kind, "memory per finished job", (used - memory) / number, "bytes");
     Ok(())
 }

@@ -15,8 +15,11 @@ local worker, token, left, fair = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(
 local first_selector = 6 + tonumber(ARGV[5])
 -- Entries of jobs that were paused, cancelled or deleted are skipped; so many in one call.
 local SKIPS_MAX = 2000
+-- A large claim takes several jobs from each line, so that what lines and their limits cost is shared: where so many
+-- lines wait, so many have a turn in any claim (or as many as there are jobs asked for).
+local TURNS_MIN = 16
 -- Lines looked at per selector, and per queue that was chosen.
-local LINES_MAX = 100
+local LINES_MAX = 3 * TURNS_MIN
 -- Chosen queues that are looked up by name; of more, those whose lines are not among the first may wait.
 local CHOSEN_MAX = 200
 
@@ -105,6 +108,14 @@ local function room(scope)
   return most, idle
 end
 
+-- The first of some limits that has no room for a job of this weight; nil if all have.
+local function too_full(rules, weight)
+  for _, scope in ipairs(rules) do
+    local here, idle = room(scope)
+    if here < weight and not idle then return scope end
+  end
+end
+
 -- When the rate may have room for what waits, ms; nil without a rate.
 local function room_at(scope)
   local rate = scope.r
@@ -143,13 +154,16 @@ end
 -- Lines -------------------------------------------------------------------------------------------------------
 
 -- Lines that may be served: score, selector, lane, priority, band.
-local lines, known, full = {}, {}, false
+local lines, known, full, sources = {}, {}, false, 0
+-- Entries come in their order. Only where they are looked for in several ways may some be known.
+local several = only or fair > 0
 local function add(selector, entries)
+  if #entries > 0 then sources = sources + 1 end
   for at = 1, #entries, 2 do
     local member, score = entries[at], tonumber(entries[at + 1])
-    local lane = string.sub(member, 3)
-    if not known[selector .. ' ' .. member] and (not only or only[queue_of(lane)]) then
-      known[selector .. ' ' .. member] = true
+    local lane, name = string.sub(member, 3), several and selector .. ' ' .. member
+    if not (several and known[name]) and (not only or only[queue_of(lane)]) then
+      if several then known[name] = true end
       local band = math.floor(score / PRIORITY_SPAN)
       lines[#lines + 1] = { score, selector, lane, string.sub(member, 1, 1), band }
     end
@@ -202,7 +216,9 @@ if fair > 0 then
     if one[5] == chosen then one[5], one[1] = -1, one[1] - 16 * PRIORITY_SPAN end
   end
 end
-table.sort(lines, function(left_one, right_one) return left_one[1] < right_one[1] end)
+if several or sources > 1 then
+  table.sort(lines, function(left_one, right_one) return left_one[1] < right_one[1] end)
+end
 
 local answers, size = { string.format('%.0f', NOW), '' }, 2
 local claims, held, mine, skips = {}, 0, {}, SKIPS_MAX
@@ -216,6 +232,9 @@ local function take(one, most)
   local name = key('line:' .. line_name(one[3], one[2], one[4]))
   local rules = scopes_of(one[3])
   local got = 0
+  local own, keyed = rules and rules[1], rules and rules[2]
+  local star = rules and rules.rules.s == 'cancel_running' and '*' or ''
+  local once = star .. '1|' .. one[3]
   -- It keeps its turn behind a limit, unless it was served.
   local function block(scope)
     local served = got > 0 or (one.got or 0) > 0
@@ -224,7 +243,7 @@ local function take(one, most)
     return got, true
   end
   while got < most and skips > 0 do
-    local wanted = most - got
+    local wanted, light = most - got, true
     if rules then
       for _, scope in ipairs(rules) do
         local here, idle = room(scope)
@@ -246,29 +265,30 @@ local function take(one, most)
       local id, stored, spec = ids[at], states[at], specs[at]
       local stands = not moved[at] or moved[at] == place
       if spec and stands and not taken[at] and not mine[id] and (not stored or string.byte(stored) == 113) then
-        local weight = 1
         -- Fields of the spec that are rarely there, found without unpacking it: "w" and "um".
-        if rules and string.find(spec, '\161w', 1, true) then weight = cmsgpack.unpack(spec).w or 1 end
         if rules then
-          for _, scope in ipairs(rules) do
-            local here, idle = room(scope)
-            if here < weight and not idle then
-              scope.heavy = weight
-              -- It and those behind it go back where they were.
-              local back = {}
-              for rest = #ids, at, -1 do back[#back + 1] = ids[rest] end
-              write_many('RPUSH', name, back)
-              return block(scope)
-            end
+          local weight = string.find(spec, '\161w', 1, true) and cmsgpack.unpack(spec).w or 1
+          -- There is room for as many as were asked for if each counts for one.
+          light = light and weight == 1
+          local scope = not light and too_full(rules, weight)
+          if scope then
+            scope.heavy = weight
+            -- It and those behind it go back where they were.
+            local back = {}
+            for rest = #ids, at, -1 do back[#back + 1] = ids[rest] end
+            write_many('RPUSH', name, back)
+            return block(scope)
           end
-          for _, scope in ipairs(rules) do scope.used = scope.used + weight end
+          own.used = own.used + weight
+          if keyed then keyed.used = keyed.used + weight end
           local strategy = rules.rules.s
-          local star = strategy == 'cancel_running' and '*' or ''
           counted[#counted + 1] = id
-          counted[#counted + 1] = star .. weight .. '|' .. one[3]
+          counted[#counted + 1] = light and once or star .. weight .. '|' .. one[3]
           if strategy == 'cancel_running' or strategy == 'replace' then
             local over = rules[2] and rules[2].c and rules[2].name or queue_of(one[3])
-            if star ~= '' then redis.call('ZADD', key('runners:' .. over), string.format('%.0f', NOW_US), id) end
+            if star ~= '' then
+              redis.call('ZADD', key('runners:' .. over), string.format('%.0f', NOW_US), id)
+            end
             if redis.call('HGET', key('newest'), over) == id then redis.call('HDEL', key('newest'), over) end
           end
         end
@@ -295,6 +315,7 @@ local function take(one, most)
   return got, false
 end
 
+local portion = math.floor(left / TURNS_MIN)
 local turn = NOW_US - EPOCH_US
 local from = 1
 while from <= #lines and left > 0 and skips > 0 do
@@ -302,14 +323,15 @@ while from <= #lines and left > 0 and skips > 0 do
   while lines[to + 1] and lines[to + 1][5] == lines[from][5] do to = to + 1 end
   local live = {}
   for at = from, to do live[#live + 1] = lines[at] end
-  -- Every line of this priority gets its share; what some do not use the others get.
+  -- Lines of this priority get their share, or the least portion; what some do not use the others get.
   while #live > 0 and left > 0 and skips > 0 do
     local rest = {}
     for at, one in ipairs(live) do
       if left == 0 then break end
-      local got, over = take(one, math.ceil(left / (#live - at + 1)))
+      local got, over = take(one, math.min(left, math.max(portion, math.ceil(left / (#live - at + 1)))))
       left = left - got
       one.got = (one.got or 0) + got
+      one.gone = over
       if one.empty then
         redis.call('ZREM', key('ready:' .. one[2]), one[4] .. '|' .. one[3])
         redis.call('SREM', key('lines:' .. queue_of(one[3])), line_name(one[3], one[2], one[4]))
@@ -329,8 +351,11 @@ while from <= #lines and left > 0 and skips > 0 do
       depth(one[3], -one.got)
       if to > from then
         turn = turn + 1
-        local score = string.format('%.0f', (9 - one[4]) * PRIORITY_SPAN + turn)
-        redis.call('ZADD', key('ready:' .. one[2]), 'XX', score, one[4] .. '|' .. one[3])
+        if not one.gone then
+          local list = list_of(added, 'ready:' .. one[2])
+          list[#list + 1] = string.format('%.0f', (9 - one[4]) * PRIORITY_SPAN + turn)
+          list[#list + 1] = one[4] .. '|' .. one[3]
+        end
       end
     end
   end

@@ -76,7 +76,15 @@ local function count(type, letter, by)
 end
 
 -- A lane is a queue, or "queue/key" for the jobs of one flow key of it: lanes of a queue are served by turns.
-local function queue_of(lane) return string.match(lane, '^[^/]*') end
+local queues = {}
+local function queue_of(lane)
+  local queue = queues[lane]
+  if not queue then
+    queue = string.match(lane, '^[^/]*')
+    queues[lane] = queue
+  end
+  return queue
+end
 
 local function depth(lane, by) depths[lane] = (depths[lane] or 0) + by end
 
@@ -119,12 +127,21 @@ local function exists(name)
   return known_keys[name]
 end
 
+-- Is the queue paused? Asked once.
+local known_paused = {}
+local function is_paused(queue)
+  if known_paused[queue] == nil then
+    known_paused[queue] = redis.call('SISMEMBER', key('paused'), queue) == 1
+  end
+  return known_paused[queue]
+end
+
 -- Answers whether the line is served: nobody need be woken for a queue that is paused, or for a line that waits
 -- behind a limit. Turn: when it was served last, now if nothing is said.
 local function open_line(lane, selector, priority, turn)
   local queue, name = queue_of(lane), line_name(lane, selector, priority)
   redis.call('SADD', key('lines:' .. queue), name)
-  if redis.call('SISMEMBER', key('paused'), queue) == 1 then return false end
+  if is_paused(queue) then return false end
   if exists('blocked') and redis.call('HEXISTS', key('blocked'), name) == 1 then return false end
   local score = (9 - priority) * PRIORITY_SPAN + (turn or NOW_US - EPOCH_US)
   redis.call('ZADD', key('ready:' .. selector), 'NX', string.format('%.0f', score), priority .. '|' .. lane)
@@ -166,20 +183,25 @@ end
 -- Jobs leave the running state: the limits that counted them are told.
 local function release_many(ids)
   if #ids == 0 or not exists('held') then return end
-  local gone = {}
+  -- Jobs of a lane have the same value, but for their weight.
+  local gone, alike = {}, {}
   for at, value in ipairs(read_many('HMGET', key('held'), ids)) do
     if value then
       gone[#gone + 1] = ids[at]
-      -- "weight|lane", with a star in front where the oldest may be cancelled for a newer one.
-      local star, weight, lane = string.match(value, '^(%*?)(%d+)|(.*)$')
-      local queue = queue_of(lane)
-      freed[queue] = (freed[queue] or 0) + weight
-      if lane ~= queue then freed[lane] = (freed[lane] or 0) + weight end
-      if star ~= '' then
-        redis.call('ZREM', key('runners:' .. queue), ids[at])
-        if lane ~= queue then redis.call('ZREM', key('runners:' .. lane), ids[at]) end
+      alike[value] = (alike[value] or 0) + 1
+      if string.byte(value) == 42 then
+        local lane = string.match(value, '|(.*)$')
+        redis.call('ZREM', key('runners:' .. queue_of(lane)), ids[at])
+        if lane ~= queue_of(lane) then redis.call('ZREM', key('runners:' .. lane), ids[at]) end
       end
     end
+  end
+  for value, jobs in pairs(alike) do
+    -- "weight|lane", with a star in front where the oldest may be cancelled for a newer one.
+    local weight, lane = string.match(value, '^%*?(%d+)|(.*)$')
+    local queue = queue_of(lane)
+    freed[queue] = (freed[queue] or 0) + weight * jobs
+    if lane ~= queue then freed[lane] = (freed[lane] or 0) + weight * jobs end
   end
   write_many('HDEL', key('held'), gone)
 end
@@ -190,19 +212,21 @@ local function flush()
   for field, by in pairs(counts) do
     if by ~= 0 then redis.call('HINCRBY', key('counts'), field, by) end
   end
+  local by_queue = {}
   for lane, by in pairs(depths) do
     if by ~= 0 then
       local queue = queue_of(lane)
-      redis.call('HINCRBY', key('depth'), queue, by)
+      by_queue[queue] = (by_queue[queue] or 0) + by
       if lane ~= queue and redis.call('HINCRBY', key('lanes'), lane, by) <= 0 then
         redis.call('HDEL', key('lanes'), lane)
       end
     end
   end
-  local woken = false
+  for queue, by in pairs(by_queue) do redis.call('HINCRBY', key('depth'), queue, by) end
+  local woken, waits = false, next(freed) and exists('blocked')
   for scope, weight in pairs(freed) do
     if redis.call('HINCRBY', key('busy'), scope, -weight) <= 0 then redis.call('HDEL', key('busy'), scope) end
-    woken = open_blocked(scope, math.min(weight, 50)) or woken
+    if waits then woken = open_blocked(scope, math.min(weight, 50)) or woken end
   end
   for name, list in pairs(pushed) do
     if #list > 0 then

@@ -97,6 +97,40 @@ async fn one_job_of_a_small_key_is_served_before_the_many_of_a_big_one() {
 }
 
 #[tokio::test]
+async fn a_large_claim_serves_sixteen_keys_and_a_few_of_them_serve_all() {
+    let world = World::new().await;
+    limit(&world, TYPE, r#"{"concurrency":10000,"key":"/input/tenant","per_key":{"concurrency":1000}}"#)
+        .await;
+    let jobs: Vec<_> = (0..5_000).map(|number| keyed(&format!("k{}", number % 100))).collect();
+    world.store.create(jobs).await.unwrap();
+    // Created last, behind all others of its priority.
+    world.create(keyed("single")).await;
+    let mut served: BTreeMap<String, usize> = BTreeMap::new();
+    for claim in 1..=7 {
+        let claimed = world.claim(200).await;
+        assert_eq!(claimed.len(), 200);
+        let mut own: BTreeMap<String, usize> = BTreeMap::new();
+        for held in &claimed {
+            *own.entry(held.spec.key.clone().unwrap()).or_default() += 1;
+        }
+        assert!(own.len() >= 16, "{} keys in claim {claim}", own.len());
+        let many: Vec<_> = own.values().filter(|jobs| **jobs >= 8).collect();
+        assert!(many.len() >= 15, "{own:?}");
+        for (key, jobs) in own {
+            *served.entry(key).or_default() += jobs;
+        }
+    }
+    assert_eq!(served.len(), 101, "all keys had their turn: {:?}", served.keys());
+    // A small claim takes one of each.
+    let few = world.claim(10).await;
+    let mut found = keys(&few);
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found.len(), 10);
+    world.check_ledger();
+}
+
+#[tokio::test]
 async fn no_span_of_time_has_more_starts_than_a_sliding_window_allows() {
     let world = World::new().await;
     limit(&world, TYPE, r#"{"rate":{"count":5,"per_ms":300}}"#).await;
