@@ -4,7 +4,7 @@ use crate::{Error, Store, limits, pack, script::Call};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::PoisonError;
+use std::sync::{PoisonError, atomic::Ordering::Relaxed};
 use waymark_job::{Control, JobId, Progress, Record, Spec, State};
 
 /// How long an idempotency key is remembered, milliseconds.
@@ -322,6 +322,7 @@ impl Store {
         let partitions = self.partitions();
         let now_ms = self.about_now_ms().await?;
         let limits = self.settle(&mut jobs).await?;
+        let first = self.inner.created.fetch_add(jobs.len() as u64, Relaxed);
         let mut pieces: HashMap<u16, Vec<usize>> = HashMap::new();
         let mut made_up = Vec::with_capacity(jobs.len());
         for (index, job) in jobs.iter_mut().enumerate() {
@@ -332,7 +333,7 @@ impl Store {
                     let partition = match home(job, &limits) {
                         _ if partitions == 1 => 0,
                         Some(key) => (hash(&key) % u64::from(partitions)) as u16,
-                        None => (index % usize::from(partitions)) as u16,
+                        None => ((first + index as u64) % u64::from(partitions)) as u16,
                     };
                     let id = JobId::generate(now_ms, partition)?;
                     job.id = Some(id);

@@ -172,6 +172,8 @@ struct Inner {
     link: Link,
     scripts: Scripts,
     clock: Clock,
+    /// Jobs created so far: the next ones go to the partitions after theirs.
+    created: AtomicU64,
     /// Where retention stopped in each index.
     swept: Mutex<HashMap<String, String>>,
     /// The limits of all queues, and when they were read.
@@ -240,6 +242,7 @@ impl Store {
                 offset_ms: AtomicU64::new(0),
                 learnt_ms: AtomicU64::new(0),
             },
+            created: AtomicU64::new(0),
             swept: Mutex::default(),
             limits: Mutex::default(),
         };

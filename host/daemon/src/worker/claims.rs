@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_secs(1);
 const CLAIM_MAX: Duration = Duration::from_secs(3);
 /// How long the names of queues that match a pattern are believed.
 const NAMES_AGE_MAX: Duration = Duration::from_secs(1);
-/// Of so many claims one begins with another priority than the highest, by turns, so that none starves.
+/// Of so many claims of a partition one begins with another priority than the highest, by turns, so that none starves.
 const FAIR_EVERY: u64 = 10;
 
 /// What the jobs of one claim have in common.
@@ -85,6 +85,8 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
         }
         let plugins = shared.plugins();
         let partition = (calls % u64::from(partitions)) as u16;
+        // Every partition has its turn of whatever goes by turns.
+        let round = calls / u64::from(partitions) + 1;
         calls += 1;
         if away.lock().unwrap_or_else(PoisonError::into_inner).contains(&partition) {
             // As good as one that is empty.
@@ -96,7 +98,7 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
             continue;
         }
         let mut selectors = plugins.selectors.clone();
-        let turn = calls as usize % selectors.len();
+        let turn = round as usize % selectors.len();
         selectors.rotate_left(turn);
         let mut random = [0; 16];
         if let Err(error) = getrandom::fill(&mut random) {
@@ -110,7 +112,7 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
             selectors,
             queues: served.names(&shared).await,
             limit: shared.capacity().clamp(1, shared.config.worker.batch as usize),
-            fair: if calls.is_multiple_of(FAIR_EVERY) { (calls / FAIR_EVERY) as u32 } else { 0 },
+            fair: if round.is_multiple_of(FAIR_EVERY) { (round / FAIR_EVERY) as u32 } else { 0 },
         };
         let claimed = match tokio::time::timeout(CLAIM_MAX, shared.store.claim(partition, &request)).await {
             Ok(Ok(claimed)) => claimed,
