@@ -65,6 +65,18 @@ impl Redis {
     /// It does not come up.
     #[track_caller]
     pub fn start_again(&mut self) {
+        self.launch();
+        eventually("redis-server answers", PATIENCE, || {
+            (self.try_command(&["PING"]).ok()? == "+PONG").then_some(())
+        });
+    }
+
+    /// The same without waiting for anything.
+    ///
+    /// # Panics
+    /// It runs, or cannot be started.
+    #[track_caller]
+    pub fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--save", "", "--port", &self.port.to_string()])
@@ -76,9 +88,6 @@ impl Redis {
             .spawn()
             .expect("redis-server is installed");
         self.child = Some(child);
-        eventually("redis-server answers", PATIENCE, || {
-            (self.try_command(&["PING"]).ok()? == "+PONG").then_some(())
-        });
     }
 
     /// Ends it in order.

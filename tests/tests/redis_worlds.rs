@@ -10,7 +10,7 @@ use std::{
 };
 use support::{configure, done};
 use waymark_tests::{
-    PATIENCE, World, eventually, guest,
+    PATIENCE, World, binary, eventually, guest,
     host::Host,
     redis::{Redis, free_port},
 };
@@ -111,6 +111,92 @@ fn a_silent_redis_is_known_soon_and_costs_no_job() {
     readiness(&host, 200, "Redis is awake again");
     assert_eq!(host.result(&running)["sum"], STEPS * (STEPS + 1) / 2);
     assert_eq!(host.outputs(&running).len() as u64, STEPS, "every record once");
+}
+
+#[test]
+fn a_redis_that_still_loads_makes_jobs_wait_and_loses_none() {
+    // It reads a key in a millisecond at least, and answers in between.
+    let mut redis = Redis::with(&[
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--enable-debug-command",
+        "yes",
+        "--key-load-delay",
+        "1000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ]);
+    let world = World::new(CONFIG).at(&redis.url());
+    let host = world.host(&["counter"]);
+    let [running, later] = jobs(&host);
+    assert_eq!(redis.command(&["DEBUG", "POPULATE", "2000", "filler", "100"]), "+OK");
+    let _ = redis.command(&["BGREWRITEAOF"]);
+    eventually("the file is written anew", PATIENCE, || {
+        let info = redis.command(&["INFO", "persistence"]);
+        let idle = ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"];
+        idle.iter().all(|line| info.contains(line)).then_some(())
+    });
+    redis.kill();
+    redis.launch();
+    eventually("it loads", PATIENCE, || {
+        redis.try_command(&["DBSIZE"]).is_ok_and(|answer| answer.starts_with("-LOADING")).then_some(())
+    });
+    let why = eventually("the host says so", TOLD_WITHIN, || {
+        let answer = host.get("/readyz");
+        let why = answer.body["detail"].to_string();
+        (answer.status == 503 && why.to_lowercase().contains("loading")).then_some(why)
+    });
+    println!("while Redis loads: {why}");
+    eventually("it has loaded", PATIENCE, || (redis.try_command(&["PING"]).ok()? == "+PONG").then_some(()));
+    readiness(&host, 200, "Redis has loaded");
+    assert_eq!(host.result(&running)["sum"], STEPS * (STEPS + 1) / 2);
+    assert_eq!(host.outputs(&running).len() as u64, STEPS, "every record once");
+    assert_eq!(host.job(&later)["status"], "scheduled");
+}
+
+#[test]
+fn a_wrong_password_is_named_and_costs_no_job() {
+    let world = World::new(CONFIG);
+    let port = world.redis.port;
+    let change = |redis: &Redis, password: &str| {
+        let secret = format!(">{password}");
+        let words = ["ACL", "SETUSER", "waymark", "on", "resetpass", &secret, "~*", "&*", "+@all"];
+        assert_eq!(redis.command(&words), "+OK");
+    };
+    change(&world.redis, "right");
+    let folder = world.folder();
+    let wrong = Command::new(binary())
+        .args([
+            "host",
+            "--listen",
+            "127.0.0.1:0",
+            "--redis",
+            &format!("redis://waymark:wrong@127.0.0.1:{port}"),
+        ])
+        .arg("--plugins")
+        .arg(&folder)
+        .arg("--data")
+        .arg(folder.join("data"))
+        .output()
+        .expect("the program starts");
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && said.to_lowercase().contains("authentication failed"), "{said}");
+    assert!(!said.contains("wrong@"), "passwords stay out of messages: {said}");
+
+    let world = world.at(&format!("redis://waymark:right@127.0.0.1:{port}"));
+    let host = world.host(&["counter"]);
+    let [running, later] = jobs(&host);
+    change(&world.redis, "other");
+    let _ = world.redis.command(&["CLIENT", "KILL", "USER", "waymark"]);
+    let why = readiness(&host, 503, "the password was changed");
+    println!("with a wrong password: {why}");
+    change(&world.redis, "right");
+    readiness(&host, 200, "the password is right again");
+    assert_eq!(host.result(&running)["sum"], STEPS * (STEPS + 1) / 2);
+    assert_eq!(host.outputs(&running).len() as u64, STEPS, "every record once");
+    assert_eq!(host.job(&later)["status"], "scheduled");
 }
 
 /// An authority, and certificates of a server and a client that it signed, in `folder`.

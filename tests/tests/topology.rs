@@ -9,6 +9,7 @@ use std::{
     fs,
     io::Read as _,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 use support::configure;
 use tempfile::TempDir;
@@ -20,6 +21,8 @@ use waymark_tests::{
     redis::{Redis, free_port},
 };
 
+/// Longest time without writes when a master dies.
+const WRITES_WITHIN: Duration = Duration::from_secs(10);
 /// Steps of each job.
 const STEPS: u64 = 40;
 const CONFIG: &str = "[worker]\nlease_ms = 3000\n[plugins.counter]\ncheckpoint = { every_ms = 100 }\n";
@@ -168,7 +171,16 @@ fn on_sentinel_a_failover_in_the_midst_costs_no_job() {
     let world = World::new(CONFIG).at(&format!("redis-sentinel://{addresses}/main"));
     let host = host(&world, 1);
     jobs_of_every_kind_end_well(&host, || {
+        let from = Instant::now();
         master.kill();
+        let id = eventually("a new job is accepted", WRITES_WITHIN, || {
+            let answer = host.post("/api/v1/jobs", &json!({"type": "counter", "input": {"steps": 3}}));
+            (answer.status == 201).then(|| answer.body["id"].as_str().expect("an id").to_owned())
+        });
+        let took = from.elapsed();
+        println!("writes resumed {} ms after the master was killed", took.as_millis());
+        assert!(took < WRITES_WITHIN, "{took:?}");
+        assert_eq!(host.result(&id)["sum"], 6);
         eventually("the replica is master", PATIENCE, || says(&replica, "role:master").then_some(()));
         eventually("the host is ready again", PATIENCE, || (host.get("/readyz").status == 200).then_some(()));
     });

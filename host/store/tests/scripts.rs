@@ -672,6 +672,27 @@ async fn entries_of_jobs_that_left_their_line_are_skipped() {
 }
 
 #[tokio::test]
+async fn a_chosen_queue_is_not_starved_by_five_thousand_in_front_of_it() {
+    let world = World::new().await;
+    let in_queue = |queue: String, priority| {
+        let mut new = job(TYPE);
+        new.spec.queue = queue;
+        new.spec.priority = priority;
+        new
+    };
+    for chunk in (0..5_000).collect::<Vec<_>>().chunks(500) {
+        let jobs = chunk.iter().map(|number| in_queue(format!("other-{number}"), 9)).collect();
+        world.store.create(jobs).await.unwrap();
+    }
+    let wanted = world.store.create(vec![in_queue("chosen".into(), 0)]).await.unwrap()[0].id;
+    let mut request = request("w1", &[TYPE], 10);
+    request.queues = Some(vec!["chosen".into(), "empty".into()]);
+    let claimed = world.store.claim(0, &request).await.unwrap();
+    assert_eq!(claimed.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [wanted]);
+    world.check_ledger();
+}
+
+#[tokio::test]
 async fn the_highest_priority_is_served_first_and_the_lowest_in_a_fair_claim() {
     let world = World::new().await;
     let mut by_priority = Vec::new();
