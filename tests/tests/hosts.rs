@@ -55,6 +55,33 @@ fn a_queue_is_served_by_the_hosts_that_chose_it() {
 }
 
 #[test]
+fn slots_follow_what_waits_and_come_back_when_it_is_calm() {
+    let world = World::new("[worker]\nslots = 32\nlease_ms = 5000\n");
+    let host = host(&world, "slots_min = 2\nslots_cpu_max = 1.0\nslots_memory_max = 1.0");
+    let slots = || registered(&host).map(|shown| (shown["slots"].as_u64(), shown["slots_max"].as_u64()));
+    eventually("it is listed", PATIENCE, || slots().filter(|slots| *slots == (Some(2), Some(32))));
+    let ids =
+        host.submit_all(&vec![json!({"type": "counter", "input": {"steps": 100_000, "work_us": 500}}); 60]);
+    eventually("all slots are there", PATIENCE, || slots().filter(|slots| slots.0 == Some(32)));
+    let scale = eventually("so many run", PATIENCE, || {
+        let scale = host.get("/api/v1/scale").expect(200);
+        (scale["running"] == 32).then_some(scale)
+    });
+    assert!(scale["waiting"].as_u64().is_some_and(|waiting| waiting > 0), "{scale}");
+    assert!((host.metric("waymark_slots{") - 32.0).abs() < 0.5);
+    assert!(host.metric("waymark_wanted_slots ") > 32.0);
+    for id in &ids {
+        let _ = host.delete(id);
+    }
+    eventually("slots are taken away", PATIENCE, || slots().filter(|slots| slots.0 < Some(32)));
+    // Fewer slots are as good as those from the beginning.
+    let ids = host.submit_all(&vec![job("counter"); 50]);
+    for id in &ids {
+        assert_eq!(host.result(id)["sum"], 3);
+    }
+}
+
+#[test]
 fn a_host_that_starts_paused_claims_nothing_until_it_is_resumed() {
     let world = World::new(CONFIG);
     let host = host(&world, "start_paused = true");

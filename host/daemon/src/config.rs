@@ -213,8 +213,16 @@ pub enum Scope {
 pub struct Worker {
     /// Worker processes; 0 serves the API only. Default 1.
     pub processes: u32,
-    /// Jobs at once in one worker process. Default 64.
+    /// Jobs at once in one worker process, the most where `slots_min` is set. Default 64.
     pub slots: u32,
+    /// Fewest jobs at once in one worker process: it begins with so many, and they follow what waits, for how long,
+    /// and how busy the machine is. Default: none, there are always `slots`.
+    pub slots_min: Option<u32>,
+    /// Share of the machine's processors in use, above 0 up to 1, above which slots are taken away, down to
+    /// `slots_min`; none is added above nine tenths of it. 1: processors do not matter. Default 0.9.
+    pub slots_cpu_max: f64,
+    /// The same for the memory that the host may use. Default 0.9.
+    pub slots_memory_max: f64,
     /// Threads that run guests in one worker process; more than 1 suits long CPU-bound jobs. Default 1.
     pub threads: u32,
     /// Most jobs claimed in one call, 1 to 1,000. Default 200.
@@ -240,6 +248,9 @@ impl Default for Worker {
         Self {
             processes: 1,
             slots: 64,
+            slots_min: None,
+            slots_cpu_max: 0.9,
+            slots_memory_max: 0.9,
             threads: 1,
             batch: 200,
             lease_ms: 15_000,
@@ -491,6 +502,16 @@ impl Config {
         );
         anyhow::ensure!((1..=1_000).contains(&worker.batch), "worker.batch must be 1 to 1000");
         anyhow::ensure!((1..=10_000).contains(&worker.slots), "worker.slots must be 1 to 10000");
+        anyhow::ensure!(
+            worker.slots_min.is_none_or(|min| (1..=worker.slots).contains(&min)),
+            "worker.slots_min must be 1 to worker.slots"
+        );
+        for (name, share) in [("cpu", worker.slots_cpu_max), ("memory", worker.slots_memory_max)] {
+            anyhow::ensure!(
+                share > 0.0 && share <= 1.0,
+                "worker.slots_{name}_max must be above 0, at most 1"
+            );
+        }
         anyhow::ensure!((1..=64).contains(&worker.threads), "worker.threads must be 1 to 64");
         anyhow::ensure!(worker.processes <= 256, "worker.processes must be at most 256");
         for name in &worker.queues {

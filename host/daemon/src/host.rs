@@ -7,6 +7,7 @@ use crate::{
     embedded::Embedded,
     history, load,
     metrics::Metrics,
+    scale::{self, Chosen},
     scheduler::{self, Maintenance},
     worker::protocol::{self, Assignment, Order, Report},
 };
@@ -25,6 +26,7 @@ use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
+use waymark_job::scale::{Bounds, Look, Slots};
 use waymark_store::{Message, Store};
 
 /// How often a host says that it is there; others forget it after three times as long.
@@ -52,6 +54,8 @@ struct Wanted {
     paused: bool,
     /// It stops.
     draining: bool,
+    /// Jobs that may run at once in one worker process.
+    slots: u32,
 }
 
 /// What a worker process last said.
@@ -62,6 +66,7 @@ struct Figures {
     slots: u32,
     used: u32,
     claimed_ms_ago: u64,
+    stay_us: u64,
 }
 
 type Workers = Arc<Mutex<HashMap<u32, Figures>>>;
@@ -99,7 +104,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (drain, mut drains) = mpsc::channel(1);
     let started = OffsetDateTime::now_utc();
     let maintenance = Arc::new(Maintenance::new(store.clone(), &config));
-    let (wants, wanted) = watch::channel(Wanted { paused: config.worker.start_paused, draining: false });
+    let (wants, wanted) = watch::channel(Wanted {
+        paused: config.worker.start_paused,
+        draining: false,
+        slots: config.worker.slots_min.unwrap_or(config.worker.slots),
+    });
     if config.worker.start_paused {
         store.pause_host(&id, true).await?;
     }
@@ -226,6 +235,55 @@ fn want_paused(wants: &watch::Sender<Wanted>, paused: bool) {
     }
 }
 
+/// Notes how many jobs may run at once in each worker process.
+fn want_slots(wants: &watch::Sender<Wanted>, slots: u32) {
+    let changed = wants.send_if_modified(|wanted| {
+        let changed = wanted.slots != slots;
+        wanted.slots = slots;
+        changed
+    });
+    if changed {
+        tracing::info!(slots, "the slots of each worker process were changed");
+    }
+}
+
+/// Lets the slots follow what waits and how busy the machine is.
+struct Tuner {
+    slots: Slots,
+    chosen: Chosen,
+}
+
+impl Tuner {
+    /// `None` where the slots are fixed.
+    fn new(config: &Config) -> Option<Self> {
+        let worker = &config.worker;
+        let bounds = Bounds {
+            min: worker.slots_min.filter(|min| *min < worker.slots)?,
+            max: worker.slots,
+            cpu_max: worker.slots_cpu_max,
+            memory_max: worker.slots_memory_max,
+        };
+        let chosen = Chosen::new(worker.queues.iter().map(String::as_str));
+        Some(Self { slots: Slots::new(bounds), chosen })
+    }
+
+    async fn look(
+        &mut self,
+        store: &Store,
+        used: u32,
+        load: &load::Load,
+    ) -> Result<u32, waymark_store::Error> {
+        let signal = scale::read(store, &self.chosen, scale::TARGET_MS).await?;
+        Ok(self.slots.look(&Look {
+            waiting: signal.waiting,
+            oldest_ms: (signal.oldest_waiting_seconds * 1e3) as u64,
+            used,
+            cpu: load.cpu,
+            memory: load.memory,
+        }))
+    }
+}
+
 /// Keeps one worker process alive until the host stops.
 #[expect(clippy::too_many_arguments, reason = "one call; each is a part of its own")]
 async fn supervise(
@@ -242,9 +300,14 @@ async fn supervise(
     mut stop: watch::Receiver<bool>,
 ) {
     while !*stop.borrow() {
-        let paused = wanted.borrow_and_update().paused;
-        let assignment =
-            Assignment { config: (*config).clone(), redis_url: url.clone(), name: name.clone(), paused };
+        let Wanted { paused, slots, .. } = *wanted.borrow_and_update();
+        let assignment = Assignment {
+            config: (*config).clone(),
+            redis_url: url.clone(),
+            name: name.clone(),
+            paused,
+            slots,
+        };
         let started = start_worker(&executable, &assignment).await;
         let mut child = match started {
             Ok(child) => child,
@@ -322,7 +385,7 @@ async fn attend(
                 let Ok(Some(line)) = line else { return last };
                 match serde_json::from_str(&line) {
                     Ok(Report::Ready { worker }) => last = Some(worker),
-                    Ok(Report::Figures { families, slots, used, claimed_ms_ago }) => {
+                    Ok(Report::Figures { families, slots, used, claimed_ms_ago, stay_us }) => {
                         match protocol::unpack(&families) {
                             Ok(families) => metrics.worker(&index.to_string(), Some(families)),
                             Err(error) => tracing::warn!(%error, "metrics of a worker are malformed"),
@@ -333,6 +396,7 @@ async fn attend(
                             slots,
                             used,
                             claimed_ms_ago,
+                            stay_us,
                         };
                         workers.lock().unwrap_or_else(PoisonError::into_inner).insert(index, figures);
                     }
@@ -365,10 +429,12 @@ async fn attend(
                 if changed.is_err() {
                     return last;
                 }
-                let paused = wanted.borrow_and_update().paused;
-                let Ok(text) = order(&Order::Pause(paused)) else { continue };
-                if input.write_all(text.as_bytes()).await.is_err() {
-                    return last;
+                let Wanted { paused, slots, .. } = *wanted.borrow_and_update();
+                for one in [Order::Pause(paused), Order::Slots(slots)] {
+                    let Ok(text) = order(&one) else { continue };
+                    if input.write_all(text.as_bytes()).await.is_err() {
+                        return last;
+                    }
                 }
             }
             _ = stop.changed(), if kill_at.is_none() => {
@@ -405,6 +471,7 @@ async fn heartbeat(
     let mut ticks = tokio::time::interval(HEARTBEAT.min(Duration::from_millis(500)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut machine = load::Machine::new();
+    let mut tuner = Tuner::new(&config);
     let mut said: Option<Instant> = None;
     // Why the store did not take what this host last said.
     let mut refused: Option<waymark_store::Error> = None;
@@ -445,6 +512,8 @@ async fn heartbeat(
             .map(|plugin| serde_json::json!({"name": plugin.name, "version": plugin.version, "digest": plugin.digest}))
             .collect();
         let pids: Vec<_> = figures.iter().map(|one| one.pid).collect();
+        let load = machine.look(&pids);
+        let stays: Vec<_> = figures.iter().map(|one| one.stay_us).filter(|stay_us| *stay_us > 0).collect();
         let record = serde_json::json!({
             "id": id,
             "version": env!("CARGO_PKG_VERSION"),
@@ -455,8 +524,10 @@ async fn heartbeat(
             "draining": wanted.draining,
             "queues": config.worker.queues,
             "slots": figures.iter().map(|one| one.slots).sum::<u32>(),
+            "slots_max": config.worker.slots * config.worker.processes,
+            "stay_us": stays.iter().sum::<u64>() / (stays.len() as u64).max(1),
             "used": figures.iter().map(|one| one.used).sum::<u32>(),
-            "load": machine.look(&pids),
+            "load": load,
             "workers": figures.iter().map(|one| serde_json::json!({
                 "id": one.worker, "pid": one.pid, "slots": one.slots, "used": one.used,
             })).collect::<Vec<_>>(),
@@ -473,6 +544,13 @@ async fn heartbeat(
         match store.is_host_paused(&id).await {
             Ok(paused) => want_paused(&wants, paused),
             Err(error) => tracing::debug!(%error, "whether the host is paused is asked again"),
+        }
+        if let Some(tuner) = &mut tuner {
+            let used = figures.iter().map(|one| one.used).max().unwrap_or(0);
+            match tuner.look(&store, used, &load).await {
+                Ok(slots) => want_slots(&wants, slots),
+                Err(error) => tracing::debug!(%error, "the slots stay as they are"),
+            }
         }
     }
 }

@@ -9,7 +9,7 @@
 //! * [`api`]: the HTTP control API. `dashboard`: pages for people. [`history`]: what the last two days were like.
 //! * [`host`]: the control process. [`embedded`]: its private Redis.
 //! * [`scheduler`]: schedules, and what is done once for all hosts.
-//! * [`worker`]: claim, run, commit. [`load`]: how busy the machine is.
+//! * [`worker`]: claim, run, commit. [`load`]: how busy the machine is. [`scale`]: what really waits.
 //! * [`metrics`], [`telemetry`]: what operators see.
 //! * [`cli`], [`bench`]: the client side of the binary.
 
@@ -24,6 +24,7 @@ pub mod history;
 pub mod host;
 pub mod load;
 pub mod metrics;
+pub mod scale;
 pub mod scheduler;
 pub mod telemetry;
 pub mod worker;

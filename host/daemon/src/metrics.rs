@@ -1,6 +1,7 @@
 //! Prometheus metrics. A worker process counts for itself and sends its families to the control process, which
 //! adds the label `worker` and serves them together with its own at `/metrics`.
 
+use crate::scale::{self, Chosen};
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -157,6 +158,10 @@ pub struct Metrics {
     /// Worker processes that ended without being asked.
     pub worker_crashes: IntCounter,
     ping: Gauge,
+    waiting: IntGaugeVec,
+    waiting_age: GaugeVec,
+    wanted_slots: IntGauge,
+    wanted_hosts: IntGauge,
 }
 
 /// Queues that get a line of their own; the rest is added up under the name `other`.
@@ -182,6 +187,16 @@ impl Metrics {
         registry.register(Box::new(queue_depth.clone()))?;
         registry.register(Box::new(queue_age.clone()))?;
         registry.register(Box::new(ping.clone()))?;
+        let waiting = IntGaugeVec::new(
+            Opts::new("waymark_queue_waiting", "Jobs of a queue that could be claimed now."),
+            &["queue"],
+        )?;
+        let waiting_age = GaugeVec::new(
+            Opts::new("waymark_queue_waiting_oldest_seconds", "Age of the oldest of them."),
+            &["queue"],
+        )?;
+        registry.register(Box::new(waiting.clone()))?;
+        registry.register(Box::new(waiting_age.clone()))?;
         Ok(Self {
             plugin_loads: counters(
                 &registry,
@@ -200,6 +215,14 @@ impl Metrics {
             queue_depth,
             queue_age,
             ping,
+            waiting,
+            waiting_age,
+            wanted_slots: gauge(
+                &registry,
+                "waymark_wanted_slots",
+                "Slots with which all that waits would begin within 10 s.",
+            )?,
+            wanted_hosts: gauge(&registry, "waymark_wanted_hosts", "The same in hosts of the present size.")?,
             registry,
         })
     }
@@ -254,6 +277,17 @@ impl Metrics {
             let gauge = self.queue_age.with_label_values(&[name]);
             gauge.set(gauge.get().max(age));
         }
+        let signal = scale::read(store, &Chosen::new([]), scale::TARGET_MS).await?;
+        self.waiting.reset();
+        self.waiting_age.reset();
+        for (index, queue) in signal.queues.iter().enumerate() {
+            let name = if index < QUEUE_LABELS_MAX { queue.name.as_str() } else { "other" };
+            self.waiting.with_label_values(&[name]).add(queue.waiting as i64);
+            let gauge = self.waiting_age.with_label_values(&[name]);
+            gauge.set(gauge.get().max(queue.oldest_waiting_seconds));
+        }
+        self.wanted_slots.set(signal.wanted_slots as i64);
+        self.wanted_hosts.set(signal.wanted_hosts as i64);
         Ok(())
     }
 

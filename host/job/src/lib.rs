@@ -13,6 +13,7 @@
 //! * [`fingerprint`]: what failures have in common.
 //! * [`workflow`]: graphs of jobs, and what to start next.
 //! * [`schedule`]: at which times jobs are made.
+//! * [`scale`]: how many slots there should be.
 
 pub mod bucket;
 pub mod fingerprint;
@@ -21,6 +22,7 @@ pub mod id;
 pub mod llm;
 pub mod record;
 pub mod retry;
+pub mod scale;
 pub mod schedule;
 pub mod state;
 pub mod workflow;

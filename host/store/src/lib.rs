@@ -13,6 +13,7 @@
 //! * `workflows`: graphs, ends of nodes, controls that reach children.
 //! * `maintenance`: what is mended and forgotten from time to time.
 //! * `queues`: queues, hosts, types, counts.
+//! * `waiting`: what a worker could claim now.
 //! * `schedules`: schedules, and which host leads.
 //! * `kv`: what job types remember beyond their jobs.
 //! * `llm`: what hosts share about language models.
@@ -34,6 +35,7 @@ mod pack;
 mod queues;
 mod schedules;
 mod script;
+mod waiting;
 mod work;
 mod workflows;
 
@@ -48,6 +50,7 @@ pub use limits::{Flow, Known};
 pub use link::Tls;
 pub use queues::Queue;
 pub use schedules::{FireRequest, Fired, Outcome, PutAnswer, ScheduleState, StoredSchedule};
+pub use waiting::Waiting;
 pub use work::{
     ChildOutcome, ClaimRequest, Claimed, ClaimedJob, Commit, CommitAnswer, NewCheckpoint, Renewal, Resume,
     Then,

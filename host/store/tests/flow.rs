@@ -96,6 +96,51 @@ async fn one_job_of_a_small_key_is_served_before_the_many_of_a_big_one() {
     world.check_ledger();
 }
 
+/// What waits: queues with jobs that could be claimed now.
+async fn waiting(world: &World) -> Vec<(String, u64)> {
+    let found = world.store.waiting(&std::collections::BTreeSet::new(), |_| true).await.unwrap();
+    found.into_iter().map(|one| (one.queue, one.jobs)).collect()
+}
+
+#[tokio::test]
+async fn only_jobs_that_could_be_claimed_now_are_said_to_wait() {
+    let world = World::new().await;
+    let in_queue = |queue: &str| {
+        let mut new = job(TYPE);
+        new.spec.queue = queue.into();
+        new
+    };
+    let of = |queue: &str, jobs| (queue.to_owned(), jobs);
+    world.store.create(vec![in_queue("plain"); 7]).await.unwrap();
+    world.store.create(vec![in_queue("held"); 5]).await.unwrap();
+    world.store.pause_queue("held").await.unwrap();
+    world.create(NewJob { delay_ms: Some(60_000), ..in_queue("later") }).await;
+    assert_eq!(waiting(&world).await, [of("plain", 7)]);
+    let chosen = world.store.waiting(&std::collections::BTreeSet::new(), |queue| queue == "other").await;
+    assert_eq!(chosen.unwrap(), []);
+    // Jobs that left their line are still in it.
+    for id in world.store.create(vec![in_queue("plain"); 2]).await.unwrap().iter().map(|made| made.id) {
+        world.store.control(&id, Control::Cancel, None).await.unwrap();
+    }
+    assert_eq!(waiting(&world).await, [of("plain", 7)]);
+
+    // A limit says before any claim how many it would let run.
+    limit(&world, TYPE, r#"{"concurrency":10,"key":"/input/tenant","per_key":{"concurrency":4}}"#).await;
+    let keys = (0..100).map(|number| keyed(if number < 50 { "one" } else { "two" })).collect();
+    world.store.create(keys).await.unwrap();
+    assert_eq!(waiting(&world).await, [of(TYPE, 8), of("plain", 7)]);
+    world.create(keyed("three")).await;
+    world.store.create(vec![job(TYPE); 5]).await.unwrap();
+    assert_eq!(waiting(&world).await, [of(TYPE, 10), of("plain", 7)], "the queue's own limit");
+    let running = world.claim(100).await;
+    let running: Vec<_> = running.iter().filter(|held| held.spec.queue() == TYPE).collect();
+    assert_eq!(running.len(), 10);
+    assert!(!waiting(&world).await.iter().any(|(queue, _)| queue == TYPE), "its limit is met");
+    world.store.set_limits(TYPE, None).await.unwrap();
+    assert_eq!(waiting(&world).await, [of(TYPE, 96)]);
+    world.check_ledger();
+}
+
 #[tokio::test]
 async fn a_large_claim_serves_sixteen_keys_and_a_few_of_them_serve_all() {
     let world = World::new().await;

@@ -143,6 +143,11 @@ async fn no_script_is_slow_however_many_jobs_and_queues_there_are() {
     create(&world, queues * 4, |index, new| new.spec.queue = format!("q{}", index % queues)).await;
     let what = format!("{} more in {queues} queues", queues * 4);
     println!("{what}: {:.0} MiB", memory_mib(&world.redis));
+    measure(&format!("{what}, what waits"), 5, || async {
+        let found = world.store.waiting(&std::collections::BTreeSet::new(), |_| true).await.unwrap();
+        assert_eq!(found.len(), queues + 1, "each queue of its own, and the type's");
+    })
+    .await;
     claims(&world, &what, 1).await;
     claims(&world, &what, 50).await;
     lists(&world, &what).await;

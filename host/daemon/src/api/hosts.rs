@@ -32,8 +32,12 @@ pub(super) struct Host {
     draining: bool,
     /// Queues that it serves: names and patterns with `*`; empty: all.
     queues: Vec<String>,
-    /// Jobs that may run at once.
+    /// Jobs that may run at once now.
     slots: u32,
+    /// Most jobs that may run at once; more than `slots` where slots follow the load.
+    slots_max: u32,
+    /// How long a job stays at present, microseconds; 0: none has ended yet.
+    stay_us: u64,
     /// Jobs claimed now.
     used: u32,
     /// It does what is done once for all hosts: schedules and maintenance.

@@ -8,7 +8,7 @@
 //! * [`request`]: reading path, query and body, with errors that name the field.
 //! * [`submission`]: what a caller asks for becomes a job; [`answer`]: what a job looks like.
 //! * [`jobs`], [`batch`], [`replay`], [`bulk`] and [`filter`], [`events`], [`output`], [`checkpoints`], [`plugins`],
-//!   [`queues`], [`limits`], [`schedules`], [`hosts`], [`error_groups`], [`health`].
+//!   [`queues`], [`limits`], [`schedules`], [`hosts`], [`scale`], [`error_groups`], [`health`].
 //! * [`workflows`]: graphs of jobs.
 //! * [`feed`]: one subscription to the store, shared by all who wait for a job.
 //! * [`openapi`]: the document, generated from the above.
@@ -39,6 +39,7 @@ pub mod plugins;
 pub mod queues;
 pub mod replay;
 pub mod request;
+pub mod scale;
 pub mod schedules;
 pub mod server;
 pub mod sign_in;

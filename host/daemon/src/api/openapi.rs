@@ -3,7 +3,7 @@
 
 use super::{
     Service, audit, batch, bulk, checkpoints, error, error_groups, events, health, hosts, jobs, limits,
-    output, plugins, queues, replay, schedules, workflows,
+    output, plugins, queues, replay, scale, schedules, workflows,
 };
 use axum::{
     http::header,
@@ -99,6 +99,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(hosts::pause))
         .routes(routes!(hosts::resume))
         .routes(routes!(audit::list))
+        .routes(routes!(scale::show))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))

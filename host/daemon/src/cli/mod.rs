@@ -11,6 +11,7 @@ pub mod host;
 pub mod job;
 pub mod plugin;
 pub mod queue;
+pub mod scale;
 pub mod schedule;
 pub mod shell;
 pub mod table;
@@ -60,6 +61,15 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: errors::ErrorsCommand,
+    },
+    /// Show what really waits, and the slots and hosts that it needs.
+    Scale {
+        /// Which host.
+        #[command(flatten)]
+        remote: Remote,
+        /// What to look at.
+        #[command(flatten)]
+        arguments: scale::Arguments,
     },
     /// Jobs at planned times.
     Schedule {
@@ -113,6 +123,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Plugin { remote, command } => plugin::run(&remote, command).await,
         Command::Queue { remote, command } => queue::run(&Client::new(&remote)?, command).await,
         Command::Errors { remote, command } => errors::run(&Client::new(&remote)?, command).await,
+        Command::Scale { remote, arguments } => scale::run(&Client::new(&remote)?, arguments).await,
         Command::Schedule { remote, command } => schedule::run(&Client::new(&remote)?, command).await,
         Command::Workflow { remote, command } => workflow::run(&Client::new(&remote)?, command).await,
         Command::Audit { remote, which } => audit::run(&Client::new(&remote)?, which).await,

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use waymark_store::{ClaimRequest, ClaimedJob};
 use wildmatch::WildMatch;
 
@@ -51,17 +51,40 @@ pub(super) fn executor(shared: &Arc<Shared>, index: u32) -> std::io::Result<mpsc
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async move {
             let places = Arc::new(Semaphore::new(slots));
+            let holding = tokio::task::spawn_local(hold_back(shared.clone(), places.clone(), slots));
             while let Some((claim, jobs)) = batches.recv().await {
                 for (job, running) in jobs {
                     let Ok(place) = places.clone().acquire_owned().await else { return };
                     tokio::task::spawn_local(run::job(shared.clone(), claim.clone(), job, running, place));
                 }
             }
+            holding.abort();
             // Nothing more is claimed. Each job holds a place until it has ended its step and left.
             let _ = places.acquire_many(slots as u32).await;
         });
     })?;
     Ok(sender)
+}
+
+/// Keeps places of one thread from jobs while there are fewer slots than at most.
+async fn hold_back(shared: Arc<Shared>, places: Arc<Semaphore>, most: usize) {
+    let mut changes = shared.slots_changes();
+    let mut held: Vec<OwnedSemaphorePermit> = Vec::new();
+    loop {
+        let slots = changes.borrow_and_update().div_ceil(shared.config.worker.threads) as usize;
+        let wanted = most.saturating_sub(slots);
+        held.truncate(wanted);
+        // Places in use are held as they become free.
+        while held.len() < wanted && !changes.has_changed().unwrap_or(true) {
+            tokio::select! {
+                place = places.clone().acquire_owned() => held.extend(place),
+                _ = changes.changed() => changes.mark_changed(),
+            }
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Claims until the worker drains.

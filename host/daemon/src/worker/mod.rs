@@ -79,6 +79,7 @@ async fn serve() -> anyhow::Result<()> {
         store,
         engine,
         assignment.name,
+        assignment.slots,
         metrics,
         commits,
         logs,
@@ -122,6 +123,7 @@ async fn serve() -> anyhow::Result<()> {
                         shared.wake.notify_one();
                     }
                     Ok(Order::Pause(paused)) => shared.pause_claims(paused),
+                    Ok(Order::Slots(slots)) => shared.set_slots(slots),
                     Ok(Order::Drain) => break,
                     Err(error) => tracing::error!(%error, "an order of the control process is malformed"),
                 },
@@ -172,14 +174,15 @@ async fn report(shared: Arc<Shared>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        shared.metrics.slots.set(i64::from(shared.config.worker.slots));
+        shared.metrics.slots.set(i64::from(shared.slots()));
         shared.metrics.slots_used.set(shared.in_flight() as i64);
         match protocol::pack(&shared.metrics.families()) {
             Ok(families) => shared.report(Report::Figures {
                 families,
-                slots: shared.config.worker.slots,
+                slots: shared.slots(),
                 used: shared.in_flight() as u32,
                 claimed_ms_ago: shared.claimed_ms_ago(),
+                stay_us: shared.stay_us(),
             }),
             Err(error) => tracing::warn!(%error, "metrics cannot be sent"),
         }

@@ -17,6 +17,8 @@ pub struct Assignment {
     pub name: String,
     /// It claims nothing until it is told to.
     pub paused: bool,
+    /// Jobs that may run at once, to begin with.
+    pub slots: u32,
 }
 
 /// Every later line that a worker reads.
@@ -27,6 +29,8 @@ pub enum Order {
     Plugins(Vec<Load>),
     /// Claim nothing (true), or claim again.
     Pause(bool),
+    /// So many jobs may run at once from now on.
+    Slots(u32),
     /// Finish the current steps, commit, release, end.
     Drain,
 }
@@ -50,6 +54,8 @@ pub enum Report {
         used: u32,
         /// Milliseconds since the store last answered a claim.
         claimed_ms_ago: u64,
+        /// How long a job stays at present, microseconds; 0: none has ended yet.
+        stay_us: u64,
     },
     /// A guest trapped or broke a limit.
     Trap {

@@ -14,7 +14,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use waymark_job::JobId;
 use waymark_sandbox as sandbox;
 use waymark_store::Store;
@@ -184,6 +184,10 @@ pub(super) struct Shared {
     in_flight: AtomicUsize,
     draining: AtomicBool,
     paused: AtomicBool,
+    /// Jobs that may run at once now.
+    slots: watch::Sender<u32>,
+    /// Has a job ended yet?
+    stays_known: AtomicBool,
     /// Moving average of the time a job stays on this worker, nanoseconds.
     stay_ns: AtomicU64,
     /// Graphs of the workflows that it coordinates.
@@ -200,6 +204,7 @@ impl Shared {
         store: Store,
         engine: sandbox::Engine,
         name: String,
+        slots: u32,
         metrics: WorkerMetrics,
         commits: Vec<mpsc::UnboundedSender<Item>>,
         logs: Logs,
@@ -227,6 +232,8 @@ impl Shared {
             in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            slots: watch::Sender::new(slots),
+            stays_known: AtomicBool::new(false),
             stay_ns: AtomicU64::new(10_000_000),
             graphs: native::Graphs::default(),
             started: Instant::now(),
@@ -379,6 +386,30 @@ impl Shared {
         let now = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(10_000_000_000);
         let before = self.stay_ns.load(Relaxed);
         self.stay_ns.store(before - before / 16 + now / 16, Relaxed);
+        self.stays_known.store(true, Relaxed);
+    }
+
+    /// How long a job stays at present, microseconds; 0: none has ended yet.
+    pub(super) fn stay_us(&self) -> u64 {
+        if self.stays_known.load(Relaxed) { (self.stay_ns.load(Relaxed) / 1_000).max(1) } else { 0 }
+    }
+
+    /// Jobs that may run at once now.
+    pub(super) fn slots(&self) -> u32 {
+        *self.slots.borrow()
+    }
+
+    /// Tells of every change of the slots.
+    pub(super) fn slots_changes(&self) -> watch::Receiver<u32> {
+        self.slots.subscribe()
+    }
+
+    /// So many jobs may run at once from now on; what runs beyond them goes on.
+    pub(super) fn set_slots(&self, slots: u32) {
+        let slots = slots.clamp(1, self.config.worker.slots);
+        if self.slots.send_replace(slots) < slots {
+            self.freed.notify_one();
+        }
     }
 
     /// Jobs claimed beyond the slots: as many as keep this worker busy for 20 ms, so that short jobs do not wait
@@ -390,7 +421,7 @@ impl Shared {
 
     /// Jobs that may be claimed now.
     pub(super) fn capacity(&self) -> usize {
-        (self.config.worker.slots as usize + self.ahead()).saturating_sub(self.in_flight())
+        (self.slots() as usize + self.ahead()).saturating_sub(self.in_flight())
     }
 
     /// Fewer free places than this are not worth a call yet.

@@ -9,4 +9,5 @@ mod limits;
 mod limits_of_queues;
 mod operators;
 mod replay;
+mod scale;
 mod submit;
