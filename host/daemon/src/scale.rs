@@ -14,7 +14,7 @@ const HOST_SLOTS: u64 = 64;
 
 /// What waits in one queue.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
-pub struct Queue {
+pub struct Waiting {
     /// Its name.
     pub name: String,
     /// Jobs that could be claimed now.
@@ -43,7 +43,7 @@ pub struct Signal {
     /// The same in hosts as large as those that are there, or of 64 slots if there are none.
     pub wanted_hosts: u64,
     /// Queues in which something waits, by name.
-    pub queues: Vec<Queue>,
+    pub queues: Vec<Waiting>,
 }
 
 /// What a host says of itself, as far as it matters here. One of another version may say less.
@@ -132,7 +132,7 @@ pub async fn read(store: &Store, chosen: &Chosen, target_ms: u64) -> Result<Sign
         wanted_hosts: wanted_slots.div_ceil(each),
         queues: waiting
             .into_iter()
-            .map(|one| Queue {
+            .map(|one| Waiting {
                 oldest_waiting_seconds: seconds(one.oldest_ms),
                 waiting: one.jobs,
                 name: one.queue,
