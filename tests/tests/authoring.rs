@@ -267,7 +267,7 @@ fn every_shipped_job_type_conforms() {
         let name = folder.file_name().and_then(OsStr::to_str).expect("UTF-8").to_owned();
         let mut input: Value =
             serde_json::from_str(&fs::read_to_string(&input).expect("a file")).expect("JSON");
-        if input["data_set"]["file"].is_string() {
+        if ["intelligent_sampling", "execute_profiling_rules"].contains(&name.as_str()) {
             // Small as the tables are, there is to be something between the steps.
             input["pace"] = json!({"rows_per_step": 400});
         }

@@ -8,7 +8,8 @@ use std::{fs, thread, time::Duration};
 use support::{Random, observer};
 use waymark_tests::{World, root};
 
-const TYPES: [&str; 3] = ["auto_map_pdes", "generate_recommendations", "execute_tests"];
+const TYPES: [&str; 4] =
+    ["auto_map_pdes", "generate_recommendations", "generate_profiling_rules", "execute_tests"];
 /// Jobs of each type that are under way while the host is killed.
 const COPIES: usize = 100;
 /// Kills of the host under each type, unless `WAYMARK_KILLS` says otherwise.
