@@ -23,7 +23,8 @@ local function remove(name)
   local bytes = size(name)
   redis.call('HDEL', values, 'v' .. name)
   redis.call('ZREM', ends, name)
-  redis.call('HINCRBY', values, 'bytes', -bytes)
+  -- Zero has a sign in Lua, and none in Redis.
+  if bytes > 0 then redis.call('HINCRBY', values, 'bytes', -bytes) end
 end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', NOW, 'LIMIT', 0, 100)) do remove(name) end
 
@@ -34,8 +35,10 @@ end
 local function keep(name, bytes)
   redis.call('HINCRBY', values, 'bytes', bytes)
   redis.call('ZADD', ends, NOW + ttl, name)
-  redis.call('PEXPIRE', values, ttl)
-  redis.call('PEXPIRE', ends, ttl)
+  -- Never sooner than what was written before with a longer time.
+  for _, own in ipairs({ values, ends }) do
+    if redis.call('PTTL', own) < ttl then redis.call('PEXPIRE', own, ttl) end
+  end
 end
 local function has_room(bytes)
   return tonumber(redis.call('HGET', values, 'bytes') or '0') + bytes <= most
