@@ -100,7 +100,7 @@ fn prometheus_takes_the_metrics_and_answers_every_query_of_alerts_and_dashboards
     let host = world.host(&["counter"]);
     for _ in 0..5 {
         let id = host.submit(&json!({"type": "counter", "input": {"steps": 3}}));
-        host.result(&id);
+        assert_eq!(host.result(&id)["sum"], 6);
     }
     let Value::String(metrics) = host.get("/metrics").expect(200) else { panic!("the metrics are text") };
     let mut check = Command::new("promtool")
