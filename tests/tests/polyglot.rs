@@ -77,14 +77,7 @@ fn javascript_component() -> Result<PathBuf, String> {
     built(
         "word_count_javascript",
         &root().join("tests/polyglot/javascript"),
-        |work| {
-            let (lock, ready) = (work.join("package-lock.json"), work.join("node_modules/.ready"));
-            if fs::read(&ready).ok() != fs::read(&lock).ok() {
-                done(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(work))?;
-                fs::copy(&lock, &ready).map_err(|error| error.to_string())?;
-            }
-            done(Command::new("node").arg("--version")).map(drop)
-        },
+        support::node_packages,
         |work, component| {
             let mut command = Command::new("node");
             command.arg("build.js").arg(root().join("wit")).arg(component).current_dir(work);

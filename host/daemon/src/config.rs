@@ -37,6 +37,8 @@ pub struct Config {
     pub worker: Worker,
     /// How long ended jobs are kept.
     pub retention: Retention,
+    /// Where long results are kept.
+    pub results: Results,
     /// What holds for every job type that does not say otherwise.
     pub defaults: TypePolicy,
     /// Limits of queues, by name; set when the host starts.
@@ -63,6 +65,7 @@ impl Default for Config {
             api: Api::default(),
             worker: Worker::default(),
             retention: Retention::default(),
+            results: Results::default(),
             defaults: TypePolicy::default(),
             queues: BTreeMap::new(),
             plugins: BTreeMap::new(),
@@ -280,6 +283,8 @@ pub struct Retention {
     pub checkpoints: u32,
     /// Log lines kept per job. Default 1,000.
     pub log_lines: u32,
+    /// Results and output records of ended jobs, milliseconds. Default: as long as their job.
+    pub results_ms: Option<u64>,
     /// Groups of failures since the last one, milliseconds. Default 30 days.
     pub errors_ms: u64,
 }
@@ -294,8 +299,43 @@ impl Default for Retention {
             checkpoint_ms: DAY_MS,
             checkpoints: 5,
             log_lines: 1_000,
+            results_ms: None,
             errors_ms: 30 * DAY_MS,
         }
+    }
+}
+
+/// How long ended jobs of one type are kept; what is absent is taken from `retention`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TypeRetention {
+    /// See [`Retention::succeeded_ms`].
+    pub succeeded_ms: Option<u64>,
+    /// See [`Retention::failed_ms`].
+    pub failed_ms: Option<u64>,
+    /// See [`Retention::cancelled_ms`].
+    pub cancelled_ms: Option<u64>,
+    /// See [`Retention::results_ms`].
+    pub results_ms: Option<u64>,
+}
+
+/// Where long results and output records are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Results {
+    /// `file:///directory`, `s3://bucket` or `s3://bucket/prefix`; the same for all hosts. Default: none, everything
+    /// stays in Redis.
+    pub storage: Option<String>,
+    /// Results and output records longer than this go to the storage, bytes, at least 1,024. Default 256 KiB.
+    pub spill_above_bytes: usize,
+    /// Settings of an S3-compatible storage: `endpoint`, `region`, `access_key_id`, `secret_access_key`, `allow_http`
+    /// and others of the crate `object_store`. Default: those of the environment, such as `AWS_REGION`.
+    pub s3: BTreeMap<String, String>,
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Self { storage: None, spill_above_bytes: 256 << 10, s3: BTreeMap::new() }
     }
 }
 
@@ -434,6 +474,8 @@ pub struct TypeOverride {
     pub retry: RetryPolicy,
     /// See [`TypePolicy::grants`].
     pub grants: Option<GrantsConfig>,
+    /// How long ended jobs of this type are kept.
+    pub retention: TypeRetention,
 }
 
 /// The flags that override everything else.
@@ -568,6 +610,10 @@ impl Config {
         }
         self.schedules()?;
         self.check_capabilities()?;
+        anyhow::ensure!(
+            self.results.spill_above_bytes >= 1_024,
+            "results.spill_above_bytes must be at least 1024"
+        );
         for (name, policy) in &self.plugins {
             for grant in policy.grants.iter().flat_map(|grants| &grants.files) {
                 anyhow::ensure!(
@@ -648,6 +694,18 @@ impl Config {
         policy
     }
 
+    /// How long ended jobs of a type are kept.
+    #[must_use]
+    pub fn retention_of(&self, job_type: &str) -> waymark_store::Retention {
+        let own = self.plugins.get(job_type).map(|own| own.retention).unwrap_or_default();
+        waymark_store::Retention {
+            succeeded_ms: own.succeeded_ms.unwrap_or(self.retention.succeeded_ms),
+            failed_ms: own.failed_ms.unwrap_or(self.retention.failed_ms),
+            cancelled_ms: own.cancelled_ms.unwrap_or(self.retention.cancelled_ms),
+            results_ms: own.results_ms.or(self.retention.results_ms),
+        }
+    }
+
     /// Where compiled plugins are kept.
     #[must_use]
     pub fn cache_dir(&self) -> PathBuf {
@@ -678,6 +736,11 @@ impl Config {
             checkpoint_ttl_ms: self.retention.checkpoint_ms,
             crashes_max: self.worker.crashes_max,
             log_lines_max: self.retention.log_lines,
+            objects: self.results.storage.as_ref().map(|url| waymark_store::ObjectOptions {
+                url: url.clone(),
+                above_bytes: self.results.spill_above_bytes,
+                settings: self.results.s3.clone(),
+            }),
         })
     }
 }
@@ -718,6 +781,16 @@ mod tests {
         assert_eq!(retry.of_kind("guest-trap").retry, Some(false));
         let error = load("[plugins.x.retry]\nkinds.bad-luck = {}\n").unwrap_err().to_string();
         assert!(error.contains("plugins.x.retry.kinds: there is no such kind"), "{error}");
+    }
+
+    #[test]
+    fn a_type_keeps_its_jobs_as_long_as_it_says() {
+        let text =
+            "[retention]\nfailed_ms = 9\n[plugins.x]\nretention = { succeeded_ms = 5, results_ms = 2 }\n";
+        let config = load(text).unwrap();
+        let own = config.retention_of("x");
+        assert_eq!((own.succeeded_ms, own.failed_ms, own.results_ms), (5, 9, Some(2)));
+        assert_eq!(config.retention_of("y").results_ms, None);
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (ready_sender, ready) = watch::channel(Readiness { ready: false, reason: "starting".into() });
     let (drain, mut drains) = mpsc::channel(1);
     let started = OffsetDateTime::now_utc();
-    let maintenance = Arc::new(Maintenance::new(store.clone(), &config));
+    let maintenance = Arc::new(Maintenance::new(store.clone(), config.clone()));
     let (wants, wanted) = watch::channel(Wanted {
         paused: config.worker.start_paused,
         draining: false,

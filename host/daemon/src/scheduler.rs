@@ -13,7 +13,7 @@ use std::{
 };
 use tokio::sync::{Mutex, Notify};
 use waymark_job::schedule::{Action, Work};
-use waymark_store::{FireRequest, Outcome, Retention, Store};
+use waymark_store::{FireRequest, Outcome, Store};
 
 /// A host that leads and is not heard of for so long is followed by another, milliseconds.
 const LEASE_MS: u64 = 3_000;
@@ -39,9 +39,7 @@ pub struct Service {
 /// What the built-in schedules ask for.
 pub struct Maintenance {
     store: Store,
-    retention: Retention,
-    /// How long a group of failures is kept since its last one, milliseconds.
-    errors_ms: u64,
+    config: Arc<Config>,
     /// Queues and job types that held nothing when it was last looked, by partition.
     idle: Mutex<HashSet<(u16, String)>>,
 }
@@ -164,13 +162,8 @@ impl Service {
 impl Maintenance {
     /// On this store.
     #[must_use]
-    pub fn new(store: Store, config: &Config) -> Self {
-        let retention = Retention {
-            succeeded_ms: config.retention.succeeded_ms,
-            failed_ms: config.retention.failed_ms,
-            cancelled_ms: config.retention.cancelled_ms,
-        };
-        Self { store, retention, errors_ms: config.retention.errors_ms, idle: Mutex::default() }
+    pub fn new(store: Store, config: Arc<Config>) -> Self {
+        Self { store, config, idle: Mutex::default() }
     }
 
     /// Does what a built-in schedule asks for, and notes it.
@@ -205,14 +198,16 @@ impl Maintenance {
     async fn expire_results(&self) -> Result<String, String> {
         let (began, mut gone) = (Instant::now(), 0);
         loop {
-            let more =
-                self.store.sweep(&self.retention, SWEEP_BUDGET).await.map_err(|error| error.to_string())?;
+            let retention = |job_type: &str| self.config.retention_of(job_type);
+            let more = self.store.sweep(retention, SWEEP_BUDGET).await.map_err(|error| error.to_string())?;
             gone += more;
             if more < SWEEP_BUDGET as u64 / 2 || began.elapsed() > SWEEP_MAX {
                 break;
             }
         }
-        self.store.sweep_error_groups(self.errors_ms).await.map_err(|error| error.to_string())?;
+        let errors_ms = self.config.retention.errors_ms;
+        self.store.sweep_error_groups(errors_ms).await.map_err(|error| error.to_string())?;
+        self.store.sweep_objects().await.map_err(|error| error.to_string())?;
         if gone > 0 {
             tracing::info!(jobs = gone, "expired jobs were removed");
         }

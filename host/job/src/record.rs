@@ -204,6 +204,9 @@ pub struct Record {
     /// The signal that woke it, until the step that takes it is committed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heard: Option<String>,
+    /// Its result and output records were forgotten before the job itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub expired: bool,
     /// Claim under which the job last left the running state: tells a repeated finish from a lost one.
     pub claim: Option<String>,
 }
@@ -231,6 +234,7 @@ impl Default for Record {
             children: Vec::new(),
             signal: None,
             heard: None,
+            expired: false,
             claim: None,
         }
     }

@@ -62,6 +62,13 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
+    /// A value beyond its limit; `setting` is what an operator raises.
+    pub(crate) fn oversized(what: &str, bytes: u64, limit: u64, setting: &str) -> Self {
+        Self::Oversized(format!(
+            "{what}: {bytes} bytes are more than the limit of {limit} (setting {setting})"
+        ))
+    }
+
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Timeout(_) => "step-timeout",

@@ -107,8 +107,7 @@ impl Instance {
     pub(crate) async fn start(&mut self, input: &str) -> Result<(), Fault> {
         let limit = self.limits().input_bytes_max;
         if input.len() as u64 > limit {
-            let message = format!("the input: {} bytes are more than the limit of {limit}", input.len());
-            return Err(Stop::Oversized(message).into());
+            return Err(Stop::oversized("the input", input.len() as u64, limit, "api.input_bytes_max").into());
         }
         let input = input.to_owned();
         let (limit_ms, turns) = self.enter()?;
@@ -144,9 +143,12 @@ impl Instance {
         state.enter_step(state.step + 1);
         let outcome = match outcome {
             types::Outcome::Progressed(made) => Outcome::Progressed(progress(made)),
-            types::Outcome::Completed(result) => {
-                Outcome::Completed(checked_json("the result", result, state.limits.result_bytes_max)?)
-            }
+            types::Outcome::Completed(result) => Outcome::Completed(checked_json(
+                "the result",
+                result,
+                state.limits.result_bytes_max,
+                "result_bytes_max",
+            )?),
             types::Outcome::Sleep(ms) => Outcome::Sleep(ms),
             types::Outcome::AwaitChildren => Outcome::AwaitChildren,
             types::Outcome::AwaitSignal(wait) if is_name(&wait.name) => {
@@ -176,8 +178,8 @@ impl Instance {
         let types::Snapshot { mime_type, state_version, state } = self.leave(called)?.map_err(failure)?;
         let limit = self.limits().checkpoint_bytes_max;
         if state.len() as u64 > limit {
-            let message = format!("the checkpoint: {} bytes are more than the limit of {limit}", state.len());
-            return Err(Stop::Oversized(message).into());
+            let bytes = state.len() as u64;
+            return Err(Stop::oversized("the checkpoint", bytes, limit, "checkpoint_bytes_max").into());
         }
         if mime_type.len() > MIME_TYPE_BYTES_MAX || !mime_type.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Stop::BadValue("the checkpoint's media type is not one".into()).into());

@@ -159,39 +159,30 @@ impl State {
         let bytes = bytes as u64 + EFFECT_OVERHEAD_BYTES;
         let limit = self.limits.effects_bytes_max;
         if self.effects_bytes.saturating_add(bytes) > limit {
-            return Err(oversized(
-                "output records and children of one step",
-                self.effects_bytes + bytes,
-                limit,
-            ));
+            let bytes = self.effects_bytes + bytes;
+            let message = format!(
+                "output records and children of one step: {bytes} bytes are more than the {limit} allowed"
+            );
+            return Err(Stop::Oversized(message).into());
         }
         if !self.meter.take(bytes)? {
-            return Err(oversized(
-                "memory with output records and children",
-                self.meter.used() + bytes,
-                self.meter.limit(),
-            ));
+            let (bytes, limit) = (self.meter.used() + bytes, self.meter.limit());
+            let what = "memory with output records and children";
+            return Err(Stop::oversized(what, bytes, limit, "memory_bytes").into());
         }
         self.effects_bytes += bytes;
         Ok(())
     }
 }
 
-fn oversized(what: &str, bytes: u64, limit: u64) -> wasmtime::Error {
-    Stop::Oversized(format!("{what}: {bytes} bytes are more than the limit of {limit}")).into()
-}
-
 fn bad_value(message: impl Into<String>) -> wasmtime::Error {
     Stop::BadValue(message.into()).into()
 }
 
-/// Checks that a guest's text is JSON of legal size and returns it in one line.
-pub(crate) fn checked_json(what: &str, text: String, bytes_max: u64) -> Result<String, Stop> {
+/// Checks that a guest's text is JSON of legal size, which `setting` sets, and returns it in one line.
+pub(crate) fn checked_json(what: &str, text: String, bytes_max: u64, setting: &str) -> Result<String, Stop> {
     if text.len() as u64 > bytes_max {
-        return Err(Stop::Oversized(format!(
-            "{what}: {} bytes are more than the limit of {bytes_max}",
-            text.len()
-        )));
+        return Err(Stop::oversized(what, text.len() as u64, bytes_max, setting));
     }
     match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
         Ok(_) => Ok(one_line(text)),
@@ -244,7 +235,8 @@ impl job::Host for State {
     }
 
     fn emit(&mut self, item: String) -> Result<()> {
-        let item = checked_json("the output record", item, self.limits.output_item_bytes_max)?;
+        let item =
+            checked_json("the output record", item, self.limits.output_item_bytes_max, "output_bytes_max")?;
         self.charge(item.len())?;
         self.effects.outputs.push(item);
         Ok(())
@@ -259,7 +251,8 @@ impl job::Host for State {
         if !is_name(&job_type) {
             return Err(bad_value("the job type of a child is not 1 to 64 of a-z, 0-9, '_' and '-'"));
         }
-        let input = checked_json("the child's input", input, self.limits.input_bytes_max)?;
+        let input =
+            checked_json("the child's input", input, self.limits.input_bytes_max, "api.input_bytes_max")?;
         let limit = self.limits.children_max;
         if self.effects.children.len() as u64 >= u64::from(limit) {
             return Err(Stop::Oversized(format!("more than {limit} children between two commits")).into());

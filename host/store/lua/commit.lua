@@ -5,7 +5,8 @@
 -- ARGV     checkpoints kept per job, how long they are kept (ms), then for each commit 19 values and its lists:
 --            id, token, number of the last step, type, lane, priority, letter of the state to go to (r: goes on;
 --            p: pauses if that is still wanted, else goes back to its queue; P: pauses),
---            packed record, when it is due (ms) or '', result or '', selector to go back to or '' (its type),
+--            packed record, when it is due (ms) or '', result (a value, pack.rs, or a reference to an object) or '',
+--            selector to go back to or '' (its type),
 --            packed checkpoint or '', unique key or '', parent or '', packed failure of an attempt (include.lua) or '',
 --            '' or the signal that the step took, '|', and the signal awaited or '>' and how many ends of children
 --            the workflow has seen,
@@ -59,6 +60,29 @@ local function refusal(number, id, token, goes_on, step, base)
   return nil, claim
 end
 
+-- Paths of the objects that a commit refers to; nil where there are none.
+local function objects_of(at)
+  local paths
+  local function look(value)
+    local path = object_of(value)
+    if path then
+      paths = paths or {}
+      paths[#paths + 1] = path
+    end
+  end
+  look(ARGV[at + 9])
+  for index = 1, tonumber(ARGV[at + 16]) do look(ARGV[at + 18 + index]) end
+  return paths
+end
+
+-- Did nobody begin to take them away?
+local function all_there(paths)
+  for _, path in ipairs(paths) do
+    if tonumber(redis.call('ZSCORE', key('waste'), path) or 0) <= 0 then return false end
+  end
+  return true
+end
+
 local function spawn(parent, pending, at)
   local id, lane, type = ARGV[at], ARGV[at + 2], ARGV[at + 3]
   if redis.call('HEXISTS', key('jobs'), id) == 1 then return end
@@ -75,9 +99,18 @@ for number = 1, total do
   local token, type, letter = ARGV[at + 1], ARGV[at + 3], ARGV[at + 6]
   local goes_on, ends = letter == 'r', letter == 'S' or letter == 'F'
   local refused, claim = refusal(number, id, token, goes_on, tonumber(ARGV[at + 2]), tonumber(ARGV[at + 18]))
+  local objects = not refused and objects_of(at)
+  if objects and not all_there(objects) then
+    take_back(id, claim, false, 0)
+    left_by[id], refused = '', 'L'
+  end
   if refused then
     answers[number] = refused
   else
+    if objects then
+      write_many('ZREM', key('waste'), objects)
+      write_many('SADD', key('obj:' .. id), objects)
+    end
     local packed = ARGV[at + 7]
     if pausing[number] and not ends then
       letter, goes_on = 'p', false

@@ -93,11 +93,20 @@ if verb == 'restart' or verb == 'retry' then
   else
     redis.call('DEL', key('sig:' .. id), key('kids:' .. id), key('ended:' .. id))
   end
+  local objects
   if outputs == 0 then
     redis.call('DEL', key('out:' .. id))
   else
     redis.call('LTRIM', key('out:' .. id), 0, outputs - 1)
+    if redis.call('EXISTS', key('obj:' .. id)) == 1 then
+      objects = {}
+      for _, value in ipairs(redis.call('LRANGE', key('out:' .. id), 0, -1)) do
+        local path = object_of(value)
+        if path then objects[path] = true end
+      end
+    end
   end
+  discard(id, objects)
   -- A checkpoint whose output records are gone cannot be gone back to.
   local most = #checkpoints
   for at, checkpoint in ipairs(checkpoints) do

@@ -10,21 +10,12 @@
 local channel, age_ms = ARGV[1], ARGV[2]
 local ids, forgotten, orphans = {}, 0, {}
 for at = 3, #ARGV do ids[at - 2] = ARGV[at] end
-local gone, workflows = {}, {}
--- The nodes of a workflow live as long as it does: it may still ask for their results.
-local function is_needed(parent)
-  if not parent then return false end
-  if workflows[parent] == nil then
-    local spec = spec_of(parent)
-    workflows[parent] = spec ~= nil and is_native(spec.t)
-  end
-  return workflows[parent]
-end
+local gone = {}
 for _, id in ipairs(ids) do
   local spec = spec_of(id)
   local letter, record, claim = state_of(id)
   local is_ended = letter == 'S' or letter == 'F' or letter == 'C'
-  if spec and (age_ms == '' or (is_ended and (record.ended_ms or 0) + age_ms < NOW and not is_needed(spec.pa))) then
+  if spec and (age_ms == '' or (is_ended and (record.ended_ms or 0) + age_ms < NOW and not is_node(spec.pa))) then
     forgotten = forgotten + 1
     gone[#gone + 1] = id
     if claim then
@@ -38,6 +29,7 @@ for _, id in ipairs(ids) do
     count(spec.t, letter, -1)
     if letter == 'q' then depth(spec.lane, -1) end
     release_unique(spec.u, id)
+    discard(id)
     redis.call('UNLINK', key('cp:' .. id), key('out:' .. id), key('log:' .. id), key('sig:' .. id), key('kids:' .. id),
       key('ended:' .. id), key('graph:' .. id))
     if not is_ended then

@@ -306,8 +306,36 @@ local function release_unique(unique, id)
   if unique then release_uniques({ unique }, { id }) end
 end
 
+-- The path of an object, where a value refers to one (objects.rs).
+local function object_of(value)
+  if string.byte(value) == 1 then return string.match(value, '"k":"([^"]*)"') end
+end
+
+-- Objects of a job become waste; those in `kept` stay, where it is given.
+local function discard(id, kept)
+  local name = key('obj:' .. id)
+  for _, path in ipairs(redis.call('SMEMBERS', name)) do
+    if not kept or not kept[path] then
+      redis.call('ZADD', key('waste'), string.format('%.0f', NOW), path)
+      redis.call('SREM', name, path)
+    end
+  end
+end
+
 -- Job types that workers run by themselves.
 local function is_native(type) return string.sub(type, 1, 8) == 'waymark.' end
+
+-- Does the parent of a job keep it? The nodes of a workflow, and their results, live as long as it does: it may still
+-- ask for them.
+local keepers = {}
+local function is_node(parent)
+  if not parent then return false end
+  if keepers[parent] == nil then
+    local spec = spec_of(parent)
+    keepers[parent] = spec ~= nil and is_native(spec.t)
+  end
+  return keepers[parent]
+end
 
 -- What is asked of a parent shall reach its children that have not ended; whoever asks, or else any host, sees to it.
 -- A pause and its end reach those of workflows only.

@@ -1,6 +1,6 @@
 //! Creating, reading, listing and controlling jobs.
 
-use crate::{Error, Store, limits, pack, script::Call};
+use crate::{Error, Store, limits, objects, pack, script::Call};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -128,6 +128,8 @@ pub struct View {
     pub record: Record,
     /// Its result, JSON text.
     pub result: Option<String>,
+    /// Why there is no result although the job succeeded: it lies in the object storage and cannot be had.
+    pub result_error: Option<String>,
     /// It runs, and will pause at the end of its step.
     pub pause_pending: bool,
 }
@@ -204,7 +206,7 @@ pub struct LogPage {
     pub lines: Vec<String>,
 }
 
-/// How long ended jobs are kept since they ended, milliseconds.
+/// How long ended jobs of a type are kept since they ended, milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     /// Succeeded ones.
@@ -213,6 +215,8 @@ pub struct Retention {
     pub failed_ms: u64,
     /// Cancelled ones.
     pub cancelled_ms: u64,
+    /// Results and output records, where that is shorter; `None`: as long as their job.
+    pub results_ms: Option<u64>,
 }
 
 /// What a creation says besides the job itself; the scripts read it by these names.
@@ -490,7 +494,21 @@ impl Store {
     /// # Errors
     /// The server does not answer, or what is stored cannot be read.
     pub async fn get(&self, id: &JobId) -> Result<Option<View>, Error> {
-        Ok(self.views(self.partition_of(id), &[*id]).await?.pop())
+        let mut view = self.views(self.partition_of(id), &[*id]).await?.pop();
+        self.fetch_results(view.as_mut_slice()).await;
+        Ok(view)
+    }
+
+    /// Fetches results of a list that lie in the object storage. One that cannot be had is left out, with the reason.
+    pub async fn fetch_results(&self, views: &mut [View]) {
+        for view in views {
+            if let Some(reference) = view.result.take_if(|result| objects::is_reference(result.as_bytes())) {
+                match self.text_of(reference.into_bytes()).await {
+                    Ok(result) => view.result = Some(result),
+                    Err(error) => view.result_error = Some(error.to_string()),
+                }
+            }
+        }
     }
 
     /// The jobs of one partition that are there, in the order asked for.
@@ -525,14 +543,16 @@ impl Store {
                 spec: pack::read_spec(id, &spec)?,
                 state,
                 record,
-                result: result.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+                result: result.as_deref().map(pack::read_value).transpose()?,
+                result_error: None,
                 pause_pending: control.is_some(),
             });
         }
         Ok(views)
     }
 
-    /// A page of jobs, newest first. The cost does not depend on how many jobs are kept.
+    /// A page of jobs, newest first. The cost does not depend on how many jobs are kept. Results that lie in the
+    /// object storage are still to be fetched, see [`Store::fetch_results`].
     ///
     /// # Errors
     /// [`Error::BadCursor`], or the server does not answer.
@@ -694,7 +714,12 @@ impl Store {
     /// # Errors
     /// The server does not answer.
     pub async fn outputs(&self, id: &JobId, from: u64, limit: u64) -> Result<Vec<String>, Error> {
-        self.slice(self.key(id, &format!("out:{id}")), from, limit).await
+        let stored = self.slice(self.key(id, &format!("out:{id}")), from, limit).await?;
+        let mut records = Vec::with_capacity(stored.len());
+        for record in stored {
+            records.push(self.text_of(record).await?);
+        }
+        Ok(records)
     }
 
     /// Log lines from number `from` (0 is the job's first line ever), oldest first. Lines that were dropped are
@@ -715,7 +740,7 @@ impl Store {
         Ok(LogPage { first, lines })
     }
 
-    pub(crate) async fn slice(&self, key: String, from: u64, limit: u64) -> Result<Vec<String>, Error> {
+    pub(crate) async fn slice(&self, key: String, from: u64, limit: u64) -> Result<Vec<Vec<u8>>, Error> {
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -760,52 +785,80 @@ impl Store {
         entries.iter().map(|entry| pack::read_checkpoint(id, entry, expires_ms)).collect()
     }
 
-    /// Forgets ended jobs whose time is over; looks at about `budget` jobs. Returns how many are gone.
+    /// Forgets ended jobs whose time is over, and results whose time is over before that; looks at about `budget` jobs
+    /// for each. `retention` names the times of a job type. Returns how many jobs are gone.
     ///
     /// # Errors
     /// The server does not answer.
-    pub async fn sweep(&self, retention: &Retention, budget: usize) -> Result<u64, Error> {
+    pub async fn sweep(&self, retention: impl Fn(&str) -> Retention, budget: usize) -> Result<u64, Error> {
         let now_ms = self.now_ms().await?;
-        let mut gone = 0;
-        let mut looks = 0;
+        let (mut gone, mut looks, mut result_looks) = (0, 0, 0);
         for partition in 0..self.partitions() {
             let head = self.head(partition);
             let mut command = redis::cmd("SMEMBERS");
             command.arg(format!("{head}types"));
             let types: Vec<String> = self.inner.link.any(&command).await?;
-            let classes =
-                [('S', retention.succeeded_ms), ('F', retention.failed_ms), ('C', retention.cancelled_ms)];
-            let mut indexes = Vec::with_capacity(types.len() * classes.len());
             for job_type in &types {
-                indexes
-                    .extend(classes.map(|(class, kept_ms)| (format!("{head}x:{class}:{job_type}"), kept_ms)));
-            }
-            for (index, kept_ms) in indexes {
-                // No job that was created later than this can have ended long enough ago.
-                let last = JobId::generate(now_ms.saturating_sub(kept_ms), 0)?;
-                let last = format!("({}", &last.as_str()[..10]);
-                // It goes on where it stopped, so that jobs which are kept longer do not hold up those behind them.
-                let mut from = self.swept(&index).unwrap_or_else(|| "-".to_owned());
-                while looks < budget {
-                    let mut command = redis::cmd("ZRANGEBYLEX");
-                    command.arg(&index).arg(&from).arg(&last);
-                    command.arg("LIMIT").arg(0).arg(200);
-                    let ids: Vec<String> = self.inner.link.any(&command).await?;
-                    let Some(end) = ids.last() else {
-                        self.set_swept(&index, None);
-                        break;
+                let kept = retention(job_type);
+                let classes = [('S', kept.succeeded_ms), ('F', kept.failed_ms), ('C', kept.cancelled_ms)];
+                for (class, kept_ms) in classes {
+                    let index = format!("{head}x:{class}:{job_type}");
+                    let mut pass = Pass {
+                        index: &index,
+                        name: index.clone(),
+                        before_ms: now_ms.saturating_sub(kept_ms),
                     };
-                    from = format!("({end}");
-                    self.set_swept(&index, Some(from.clone()));
-                    looks += ids.len();
-                    let mut call = self.call(&self.inner.scripts.delete, partition);
-                    call.arg(self.control_channel()).arg(kept_ms).arg(&ids);
-                    gone += call.run::<u64>().await?;
+                    while let Some(ids) = self.pass(&mut pass, &mut looks, budget).await? {
+                        let mut call = self.call(&self.inner.scripts.delete, partition);
+                        call.arg(self.control_channel()).arg(kept_ms).arg(&ids);
+                        gone += call.run::<u64>().await?;
+                    }
+                    let Some(kept_ms) = kept.results_ms.filter(|results_ms| *results_ms < kept_ms) else {
+                        continue;
+                    };
+                    let name = format!("{index} results");
+                    let mut pass = Pass { index: &index, name, before_ms: now_ms.saturating_sub(kept_ms) };
+                    while let Some(ids) = self.pass(&mut pass, &mut result_looks, budget).await? {
+                        let mut call = self.call(&self.inner.scripts.expire_results, partition);
+                        let _: u64 = call.arg(kept_ms).arg(&ids).run().await?;
+                    }
                 }
             }
         }
         Ok(gone)
     }
+
+    /// The next jobs of an index that were created before the time of a pass; `None` at the end or when the budget is
+    /// used up. It goes on where it stopped, so that jobs which are kept longer do not hold up those behind them.
+    async fn pass(
+        &self,
+        pass: &mut Pass<'_>,
+        looks: &mut usize,
+        budget: usize,
+    ) -> Result<Option<Vec<String>>, Error> {
+        if *looks >= budget {
+            return Ok(None);
+        }
+        // No job that was created later than this can have ended long enough ago.
+        let last = JobId::generate(pass.before_ms, 0)?;
+        let last = format!("({}", &last.as_str()[..10]);
+        let from = self.swept(&pass.name).unwrap_or_else(|| "-".to_owned());
+        let mut command = redis::cmd("ZRANGEBYLEX");
+        command.arg(pass.index).arg(&from).arg(&last).arg("LIMIT").arg(0).arg(200);
+        let ids: Vec<String> = self.inner.link.any(&command).await?;
+        self.set_swept(&pass.name, ids.last().map(|end| format!("({end}")));
+        *looks += ids.len();
+        Ok((!ids.is_empty()).then_some(ids))
+    }
+}
+
+/// One way through an index.
+struct Pass<'a> {
+    index: &'a str,
+    /// Under which its place is remembered.
+    name: String,
+    /// Unix milliseconds.
+    before_ms: u64,
 }
 
 impl Store {

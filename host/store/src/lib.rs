@@ -12,6 +12,8 @@
 //! * `errors`: groups of failures.
 //! * `workflows`: graphs, ends of nodes, controls that reach children.
 //! * `maintenance`: what is mended and forgotten from time to time.
+//! * `objects`: values too long for Redis.
+//! * `storage`: where those lie.
 //! * `queues`: queues, hosts, types, counts.
 //! * `waiting`: what a worker could claim now.
 //! * `schedules`: schedules, and which host leads.
@@ -31,10 +33,12 @@ mod limits;
 mod link;
 mod llm;
 mod maintenance;
+mod objects;
 mod pack;
 mod queues;
 mod schedules;
 mod script;
+mod storage;
 mod waiting;
 mod work;
 mod workflows;
@@ -48,6 +52,7 @@ pub use jobs::{
 };
 pub use limits::{Flow, Known};
 pub use link::Tls;
+pub use objects::ObjectOptions;
 pub use queues::Queue;
 pub use schedules::{FireRequest, Fired, Outcome, PutAnswer, ScheduleState, StoredSchedule};
 pub use waiting::Waiting;
@@ -59,6 +64,7 @@ pub use work::{
 pub use workflows::NodeResult;
 
 use link::Link;
+use objects::Objects;
 use script::Scripts;
 use std::{
     collections::HashMap,
@@ -90,6 +96,8 @@ pub struct Options {
     pub crashes_max: u32,
     /// Log lines kept per job.
     pub log_lines_max: u32,
+    /// Where long results and output records go; `None`: they stay in Redis.
+    pub objects: Option<ObjectOptions>,
 }
 
 impl Options {
@@ -105,6 +113,7 @@ impl Options {
             checkpoint_ttl_ms: 86_400_000,
             crashes_max: 3,
             log_lines_max: 1_000,
+            objects: None,
         }
     }
 }
@@ -135,6 +144,17 @@ pub enum Error {
     /// A schedule cannot be followed.
     #[error("{0}")]
     Schedule(waymark_job::schedule::Invalid),
+    /// A long value lies in the object storage, and cannot be had.
+    #[error("the object {path} cannot be read: {why}")]
+    Object {
+        /// Its path in the storage.
+        path: String,
+        /// Why not.
+        why: String,
+    },
+    /// The object storage does not answer.
+    #[error("the object storage: {0}")]
+    Storage(String),
     /// The operating system gave no randomness.
     #[error("no randomness: {0}")]
     Random(getrandom::Error),
@@ -154,7 +174,10 @@ impl Error {
     /// May the same call succeed later without anybody changing anything?
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Redis(error) if link::is_passing(error))
+        match self {
+            Self::Redis(error) => link::is_passing(error),
+            other => matches!(other, Self::Storage(_)),
+        }
     }
 
     /// Is the server's memory full, so that it refuses to grow? Deleting jobs, or more memory, helps.
@@ -175,6 +198,7 @@ struct Inner {
     link: Link,
     scripts: Scripts,
     clock: Clock,
+    objects: Option<Objects>,
     /// Jobs created so far: the next ones go to the partitions after theirs.
     created: AtomicU64,
     /// Where retention stopped in each index.
@@ -236,8 +260,10 @@ impl Store {
         }
         let link = Link::open(&options.url, &options.tls)?;
         let version = check_server(&link).await?;
+        let objects = options.objects.as_ref().map(Objects::open).transpose()?;
         let inner = Inner {
             options,
+            objects,
             link,
             scripts: Scripts::new(version >= SHEBANG_SINCE),
             clock: Clock {

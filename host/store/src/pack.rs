@@ -3,12 +3,15 @@
 use crate::{Checkpoint, Error, work::NewCheckpoint};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use waymark_job::{Fingerprint, JobError, JobId, Progress, Record, Spec, State};
 
-/// States above this size are compressed, bytes.
+/// Values above this size are compressed, bytes.
 const COMPRESS_ABOVE: usize = 1 << 10;
 /// Longest state that is read back, bytes; stops a forged length.
 const STATE_BYTES_MAX: usize = 1 << 30;
+/// What a compressed value begins with (RFC 8878), and no JSON text.
+const COMPRESSED: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Digits of the header's length in front of a stored checkpoint.
 const LENGTH_DIGITS: usize = 6;
 
@@ -22,6 +25,27 @@ pub(crate) fn read_spec(id: &JobId, bytes: &[u8]) -> Result<Spec, Error> {
 
 pub(crate) fn record(record: &Record) -> Result<Vec<u8>, Error> {
     rmp_serde::to_vec_named(record).map_err(|error| Error::corrupt("a record", error))
+}
+
+/// A result or an output record, as it is stored: compressed where that makes it shorter.
+pub(crate) fn value(text: &str) -> Result<Cow<'_, [u8]>, Error> {
+    if text.len() > COMPRESS_ABOVE {
+        let short =
+            zstd::bulk::compress(text.as_bytes(), 1).map_err(|error| Error::corrupt("a value", error))?;
+        if short.len() < text.len() {
+            return Ok(short.into());
+        }
+    }
+    Ok(text.as_bytes().into())
+}
+
+/// The text of a stored value.
+pub(crate) fn read_value(stored: &[u8]) -> Result<String, Error> {
+    if stored.starts_with(&COMPRESSED) {
+        let text = zstd::decode_all(stored).map_err(|error| Error::corrupt("a value", error))?;
+        return Ok(String::from_utf8_lossy(&text).into_owned());
+    }
+    Ok(String::from_utf8_lossy(stored).into_owned())
 }
 
 /// A failed attempt, as the scripts fold it with others.

@@ -39,6 +39,8 @@ pub(crate) struct Scripts {
     pub(crate) llm_settle: Script,
     pub(crate) expire_keys: Script,
     pub(crate) reconcile: Script,
+    pub(crate) take_waste: Script,
+    pub(crate) expire_results: Script,
 }
 
 impl Scripts {
@@ -85,6 +87,8 @@ impl Scripts {
             llm_settle: script(include_str!("../lua/llm_settle.lua")),
             expire_keys: script(include_str!("../lua/expire_keys.lua")),
             reconcile: script(include_str!("../lua/reconcile.lua")),
+            take_waste: script(include_str!("../lua/take_waste.lua")),
+            expire_results: script(include_str!("../lua/expire_results.lua")),
         }
     }
 }

@@ -391,7 +391,7 @@ impl Store {
             .pttl(self.key(id, &format!("cp:{id}")))
             .hgetall(self.key(id, &format!("kids:{id}")))
             .hgetall(self.key(id, &format!("sig:{id}")));
-        type Answer = (Option<Vec<u8>>, i64, HashMap<String, String>, Vec<(String, String)>);
+        type Answer = (Option<Vec<u8>>, i64, HashMap<String, Vec<u8>>, Vec<(String, String)>);
         let (bytes, ttl_ms, kids, signals): Answer = self.inner.link.pipeline(&pipeline).await?;
         let now_ms = self.about_now_ms().await?;
         let expires_ms = u64::try_from(ttl_ms).ok().map(|ttl_ms| now_ms + ttl_ms);
@@ -401,14 +401,14 @@ impl Store {
             _ => None,
         };
         let children = record.children.iter().map(|child| {
-            let outcome = match kids.get(child.as_str()).map(|text| (text.get(..1), text.get(1..))) {
-                Some((Some("S"), Some(result))) => ChildOutcome::Succeeded(result.to_owned()),
-                Some((Some("F"), Some(why))) => ChildOutcome::Failed(why.to_owned()),
+            let outcome = match kids.get(child.as_str()).and_then(|stored| stored.split_first()) {
+                Some((b'S', result)) => ChildOutcome::Succeeded(pack::read_value(result)?),
+                Some((b'F', why)) => ChildOutcome::Failed(String::from_utf8_lossy(why).into_owned()),
                 _ => ChildOutcome::Pending,
             };
-            (*child, outcome)
+            Ok((*child, outcome))
         });
-        Ok(Resume { checkpoint, children: children.collect(), signals })
+        Ok(Resume { checkpoint, children: children.collect::<Result<_, Error>>()?, signals })
     }
 
     /// Writes commits, all of one partition. Safe to repeat until it is answered; the due time of a parked job
@@ -461,7 +461,7 @@ impl Store {
                 None => call.arg(""),
             };
             match &commit.then {
-                Then::Succeeded { result } if result != "null" => call.arg(result),
+                Then::Succeeded { result } if result != "null" => call.arg(&*pack::value(result)?),
                 _ => call.arg(""),
             };
             match &commit.then {
@@ -490,10 +490,10 @@ impl Store {
                 _ if took.is_empty() => call.arg(""),
                 _ => call.arg(format!("{took}|")),
             };
-            call.arg(commit.outputs.len())
-                .arg(commit.children.len())
-                .arg(commit.base_step)
-                .arg(&commit.outputs);
+            call.arg(commit.outputs.len()).arg(commit.children.len()).arg(commit.base_step);
+            for output in &commit.outputs {
+                call.arg(&*pack::value(output)?);
+            }
             for child in &commit.children {
                 jobs::new_job(&mut call, child)?;
             }

@@ -62,10 +62,10 @@ impl Store {
     /// The server does not answer.
     pub async fn ends(&self, id: &JobId, from: u64, limit: u64) -> Result<Vec<(char, JobId)>, Error> {
         let entries = self.slice(self.key(id, &format!("ended:{id}")), from, limit).await?;
-        let read = |entry: &String| {
-            let mut letters = entry.chars();
-            let letter = letters.next().ok_or_else(|| Error::corrupt("the end of a node", "it is empty"))?;
-            Ok((letter, parse_id(letters.as_str().as_bytes())?))
+        let read = |entry: &Vec<u8>| {
+            let (letter, id) =
+                entry.split_first().ok_or_else(|| Error::corrupt("the end of a node", "it is empty"))?;
+            Ok((char::from(*letter), parse_id(id)?))
         };
         entries.iter().map(read).collect()
     }
@@ -85,12 +85,15 @@ impl Store {
             pipeline.cmd("HMGET").arg(self.key(&piece[0], "res")).arg(&fields);
             let mut answers: Vec<redis::Value> = self.inner.link.pipeline(&pipeline).await?;
             let results = answers.pop().unwrap_or(redis::Value::Nil);
-            let results: Vec<Option<String>> =
+            let results: Vec<Option<Vec<u8>>> =
                 redis::from_redis_value(results).map_err(redis::RedisError::from)?;
             for (there, result) in answers.into_iter().zip(results) {
                 let there: bool = redis::from_redis_value(there).map_err(redis::RedisError::from)?;
                 // A result of `null` is not kept.
-                let result = result.unwrap_or_else(|| "null".to_owned());
+                let result = match result {
+                    Some(stored) => self.text_of(stored).await?,
+                    None => "null".to_owned(),
+                };
                 all.push(if there { NodeResult::Is(result) } else { NodeResult::Gone });
             }
         }

@@ -1346,8 +1346,9 @@ impl Driver {
         let kept_ms = if self.rng.chance(20) { FAR_MS } else { 0 };
         // Everything that ended did so before this millisecond.
         tokio::time::sleep(Duration::from_millis(3)).await;
-        let retention = Retention { succeeded_ms: kept_ms, failed_ms: kept_ms, cancelled_ms: FAR_MS };
-        let gone = self.world.store.sweep(&retention, 10_000).await.unwrap();
+        let retention =
+            Retention { succeeded_ms: kept_ms, failed_ms: kept_ms, cancelled_ms: FAR_MS, results_ms: None };
+        let gone = self.world.store.sweep(|_| retention, 10_000).await.unwrap();
         self.note(format!("sweep {retention:?}: {gone}"));
         let mut expected = 0;
         for id in self.model.jobs.keys().copied().collect::<Vec<_>>() {

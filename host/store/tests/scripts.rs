@@ -5,8 +5,8 @@ mod support;
 use support::{LEASE_MS, TYPE, World, job, now_ms, request, spec, until};
 use waymark_job::{Control, JobId, State};
 use waymark_store::{
-    ChildOutcome, ClaimRequest, CommitAnswer, ControlAnswer, Error, ErrorOrder, Filter, NewJob, Retention,
-    SignalAnswer, Span, Then,
+    ChildOutcome, ClaimRequest, CommitAnswer, ControlAnswer, Error, ErrorOrder, Filter, NewJob, ObjectOptions,
+    Retention, SignalAnswer, Span, Then,
 };
 
 #[tokio::test]
@@ -803,19 +803,180 @@ async fn a_paused_queue_is_left_alone_and_a_purged_one_is_empty() {
 #[tokio::test]
 async fn retention_forgets_what_ended_long_ago_and_nothing_else() {
     let world = World::new().await;
-    let retention = |ms| Retention { succeeded_ms: ms, failed_ms: ms, cancelled_ms: ms };
+    let kept =
+        |ms| move |_: &str| Retention { succeeded_ms: ms, failed_ms: ms, cancelled_ms: ms, results_ms: None };
     let mut ids = Vec::new();
     // Backwards, so that no queued job stands before those that are claimed.
     for state in State::ALL.into_iter().rev() {
         ids.push((state, world.job_in(state).await));
     }
-    assert_eq!(world.store.sweep(&retention(3_600_000), 10_000).await.unwrap(), 0);
+    assert_eq!(world.store.sweep(kept(3_600_000), 10_000).await.unwrap(), 0);
     world.check_ledger();
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    assert_eq!(world.store.sweep(&retention(5), 10_000).await.unwrap(), 3);
+    assert_eq!(world.store.sweep(kept(5), 10_000).await.unwrap(), 3);
     for (state, id) in ids {
         assert_eq!(world.store.get(&id).await.unwrap().is_some(), !state.is_ended(), "{state:?}");
     }
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn results_are_forgotten_before_their_jobs_where_a_type_asks_for_it() {
+    let world = World::new().await;
+    let mut held = world.running().await;
+    world.commit(held.step(Then::Succeeded { result: "\"kept\"".into() })).await;
+    let other = world.create(job("other")).await;
+    let request = request("w1", &["other"], 1);
+    let claimed = world.store.claim(0, &request).await.unwrap();
+    let other_held = support::held(claimed, &request).pop().unwrap();
+    world.commit(other_held.then(Then::Succeeded { result: "7".into() })).await;
+    let kept = |job_type: &str| Retention {
+        succeeded_ms: 3_600_000,
+        failed_ms: 3_600_000,
+        cancelled_ms: 3_600_000,
+        results_ms: (job_type == TYPE).then_some(5),
+    };
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    for _ in 0..2 {
+        assert_eq!(world.store.sweep(kept, 10_000).await.unwrap(), 0);
+        let view = world.store.get(&held.id).await.unwrap().unwrap();
+        assert_eq!((view.state, view.result, view.record.expired), (State::Succeeded, None, true));
+        assert!(world.store.outputs(&held.id, 0, 9).await.unwrap().is_empty());
+    }
+    let other = world.store.get(&other).await.unwrap().unwrap();
+    assert_eq!((other.result.as_deref(), other.record.expired), (Some("7"), false));
+    world.check_ledger();
+}
+
+/// A JSON text of about so many bytes, as compressible as results are.
+fn long(bytes: usize) -> String {
+    let rows: Vec<_> = (0..bytes / 60)
+        .map(|row| {
+            format!(
+                r#"{{"row":{row},"name":"item {}","score":{:.4},"ok":{}}}"#,
+                row * 7919 % 997,
+                row as f64 / 7.0,
+                row % 3 == 0
+            )
+        })
+        .collect();
+    format!("[{}]", rows.join(","))
+}
+
+#[tokio::test]
+async fn long_values_are_compressed_and_read_as_they_were_written() {
+    let world = World::new().await;
+    let mut parent = world.running().await;
+    let mut child = job(TYPE);
+    let id = JobId::child(&parent.id, 1, 1, 0, parent.id.created_ms());
+    (child.id, child.spec.parent) = (Some(id), Some(parent.id));
+    let mut waits = parent.step(Then::AwaitChildren);
+    waits.record.children = vec![id];
+    waits.children = vec![child];
+    world.commit(waits).await;
+    let mut held = world.claim(1).await.pop().unwrap();
+    let text = long(10 << 10);
+    let mut commit = held.step(Then::Succeeded { result: text.clone() });
+    commit.outputs = vec![text.clone(), "1".into()];
+    world.commit(commit).await;
+    assert_eq!(world.store.get(&id).await.unwrap().unwrap().result, Some(text.clone()));
+    assert_eq!(world.store.outputs(&id, 0, 9).await.unwrap(), [text.clone(), "1".into()]);
+    let parent = world.claim(1).await.pop().unwrap();
+    let resume = world.store.load(&parent.id, &parent.record).await.unwrap();
+    assert_eq!(resume.children, [(id, ChildOutcome::Succeeded(text.clone()))]);
+    let stored: Vec<u8> =
+        redis::cmd("HGET").arg("{wm0}:res").arg(id.as_str()).query(&mut world.redis.connection()).unwrap();
+    println!("a result of {} bytes is stored in {}", text.len(), stored.len());
+    assert!(stored.len() < text.len() / 2, "{} of {} bytes", stored.len(), text.len());
+    world.check_ledger();
+}
+
+/// A world whose long values lie in a directory.
+async fn with_objects() -> (World, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", folder.path().display());
+    let objects = ObjectOptions { url, above_bytes: 1_024, settings: Default::default() };
+    (World::with(|options| options.objects = Some(objects)).await, folder)
+}
+
+fn files(folder: &std::path::Path) -> usize {
+    let mut number = 0;
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        number += if entry.file_type().unwrap().is_dir() { files(&entry.path()) } else { 1 };
+    }
+    number
+}
+
+#[tokio::test]
+async fn very_long_values_lie_in_the_object_storage_as_long_as_their_job() {
+    let (world, folder) = with_objects().await;
+    let mut held = world.running().await;
+    let text = long(5_000);
+    let mut first = held.step(Then::Continue);
+    first.outputs = vec![text.clone()];
+    world.store.spill(&mut first).await;
+    assert_eq!(world.commit(first).await, CommitAnswer::Done(State::Running));
+    let mut last = held.step(Then::Succeeded { result: text.clone() });
+    last.outputs = vec![text.clone(), "2".into()];
+    world.store.spill(&mut last).await;
+    world.store.spill(&mut last).await;
+    assert_eq!(world.commit(last).await, CommitAnswer::Done(State::Succeeded));
+    assert_eq!(files(folder.path()), 3);
+    assert_eq!(world.store.get(&held.id).await.unwrap().unwrap().result, Some(text.clone()));
+    assert_eq!(world.store.outputs(&held.id, 0, 9).await.unwrap(), [text.clone(), text.clone(), "2".into()]);
+    assert_eq!(world.store.sweep_objects().await.unwrap(), 0);
+
+    // Back to the first step: its record stays, the rest is waste.
+    let restarted = world.store.control(&held.id, Control::Restart, Some(1)).await.unwrap();
+    assert_eq!(restarted, ControlAnswer::Done(State::Queued));
+    assert_eq!(world.store.sweep_objects().await.unwrap(), 2);
+    assert_eq!(world.store.outputs(&held.id, 0, 9).await.unwrap(), [text]);
+    assert!(world.store.delete(&held.id).await.unwrap());
+    assert_eq!(world.store.sweep_objects().await.unwrap(), 1);
+    assert_eq!(files(folder.path()), 0);
+    assert!(!world.dump().keys().any(|key| key.contains("waste") || key.contains("obj:")));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_commit_whose_object_was_swept_is_refused_and_its_job_runs_again() {
+    let (world, folder) = with_objects().await;
+    let held = world.running().await;
+    let mut commit = held.then(Then::Succeeded { result: long(5_000) });
+    world.store.spill(&mut commit).await;
+    let mut connection = world.redis.connection();
+    let waste: Vec<String> =
+        redis::cmd("ZRANGE").arg("{wm0}:waste").arg(0).arg(-1).query(&mut connection).unwrap();
+    let _: u64 = redis::cmd("ZADD").arg("{wm0}:waste").arg(1).arg(&waste[0]).query(&mut connection).unwrap();
+    assert_eq!(world.store.sweep_objects().await.unwrap(), 1);
+    assert_eq!(world.commit(commit).await, CommitAnswer::Lost);
+    assert_eq!(world.state(&held.id).await, State::Queued);
+    assert_eq!(files(folder.path()), 0);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn an_object_that_is_missing_or_damaged_is_named() {
+    let (world, folder) = with_objects().await;
+    let mut held = world.running().await;
+    let mut commit = held.step(Then::Succeeded { result: long(5_000) });
+    commit.outputs = vec![long(5_000)];
+    world.store.spill(&mut commit).await;
+    world.commit(commit).await;
+    let of_job = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    for file in std::fs::read_dir(of_job).unwrap() {
+        let path = file.unwrap().path();
+        if path.to_string_lossy().ends_with("result") {
+            std::fs::remove_file(path).unwrap();
+        } else {
+            std::fs::write(path, "other").unwrap();
+        }
+    }
+    let view = world.store.get(&held.id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.result), (State::Succeeded, None));
+    assert!(view.result_error.unwrap().contains("it is not there"));
+    let error = world.store.outputs(&held.id, 0, 9).await.unwrap_err();
+    assert!(matches!(&error, Error::Object { why, .. } if why.contains("digest")), "{error}");
     world.check_ledger();
 }
 

@@ -129,10 +129,11 @@ async fn the_nodes_of_a_workflow_are_kept_as_long_as_it_is() {
     let id = waiting(&world, 1).await;
     let node = world.claim(1).await.pop().unwrap();
     world.commit(node.then(Then::Succeeded { result: "1".into() })).await;
-    let retention = Retention { succeeded_ms: 0, failed_ms: 0, cancelled_ms: 0 };
+    let retention = Retention { succeeded_ms: 9, failed_ms: 9, cancelled_ms: 9, results_ms: Some(5) };
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    world.store.sweep(&retention, 1_000).await.unwrap();
-    assert_eq!(world.state(&node.id).await, State::Succeeded);
+    world.store.sweep(|_| retention, 1_000).await.unwrap();
+    let kept = world.store.get(&node.id).await.unwrap().unwrap();
+    assert_eq!((kept.state, kept.result.as_deref()), (State::Succeeded, Some("1")));
     world.store.put_graph(&id, b"{}").await.unwrap();
     world.store.keep_graph(&id).await.unwrap();
     assert_eq!(world.store.graph(&id, 100).await.unwrap().as_deref(), Some(&b"{}"[..]));

@@ -105,3 +105,16 @@ pub fn python(folder: &Path, requirements: &Path) -> Result<PathBuf, String> {
     }
     Ok(python)
 }
+
+/// Sets up the Node packages that the lock file of `folder` names, where they are not yet.
+///
+/// # Errors
+/// There is no Node, or the packages cannot be had.
+pub fn node_packages(folder: &Path) -> Result<(), String> {
+    let (lock, ready) = (folder.join("package-lock.json"), folder.join("node_modules/.ready"));
+    if fs::read(&ready).ok() != fs::read(&lock).ok() {
+        done(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))?;
+        fs::copy(&lock, &ready).map_err(|error| error.to_string())?;
+    }
+    done(Command::new("node").arg("--version")).map(drop)
+}

@@ -225,6 +225,14 @@ pub struct Job<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = serde_json::Value, required = false)]
     result: Option<Json<'a>>,
+    /// Why `result` is `null` although the job succeeded: it lies in the object storage and cannot be had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    result_error: Option<&'a str>,
+    /// Result and output records were forgotten: `retention.results_ms`.
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    result_expired: bool,
     /// Why the job, or its last attempt, failed.
     error: Option<JobFailure<'a>>,
     /// The last failed attempts, of earlier runs too, oldest first; at most 10. Left out if there were none.
@@ -351,6 +359,8 @@ impl<'a> Job<'a> {
                 State::Succeeded => Json(view.result.as_deref().unwrap_or("null")),
                 _ => Json("null"),
             }),
+            result_error: view.result_error.as_deref(),
+            result_expired: record.expired,
             error: record.error.as_ref().map(|error| JobFailure {
                 kind: &error.kind,
                 message: &error.message,

@@ -80,6 +80,8 @@ codes! {
     InvalidInput "invalid-input" UNPROCESSABLE_ENTITY "The input does not fit the job type";
     IdempotencyKeyReused "idempotency-key-reused" UNPROCESSABLE_ENTITY "The idempotency key stands for another job";
     PluginRefused "plugin-refused" UNPROCESSABLE_ENTITY "The plugin was refused";
+    ObjectMissing "object-missing" BAD_GATEWAY "A long value is not in the object storage";
+    StorageUnavailable "storage-unavailable" SERVICE_UNAVAILABLE "The object storage does not answer";
     Internal "internal" INTERNAL_SERVER_ERROR "A bug in the host";
     StoreFull "store-full" INSUFFICIENT_STORAGE "Redis has no memory left";
     StoreUnavailable "store-unavailable" SERVICE_UNAVAILABLE "Redis does not answer";
@@ -289,6 +291,16 @@ impl From<waymark_store::Error> for Problem {
                         "Redis refuses this host; trying again does not help. The host's log has the details.",
                     )
                 };
+                problem.0.internal = Some(error.to_string());
+                problem
+            }
+            Error::Object { .. } => Self::new(Code::ObjectMissing, format!("{error}.")),
+            Error::Storage(_) => {
+                let mut problem = Self::new(
+                    Code::StorageUnavailable,
+                    "The object storage does not answer at the moment; try again soon.",
+                )
+                .retry_after(1);
                 problem.0.internal = Some(error.to_string());
                 problem
             }

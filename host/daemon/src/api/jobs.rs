@@ -102,7 +102,15 @@ pub(super) fn fresh(
 ) -> View {
     let not_before_ms = not_before_ms.or_else(|| delay_ms.map(|delay| created.created_ms + delay));
     let record = Record { not_before_ms, ..Record::default() };
-    View { id: created.id, spec, state: created.state, record, result: None, pause_pending: false }
+    View {
+        id: created.id,
+        spec,
+        state: created.state,
+        record,
+        result: None,
+        result_error: None,
+        pause_pending: false,
+    }
 }
 
 /// Parameters of `POST /jobs` and `GET /jobs/{id}`.
@@ -249,7 +257,10 @@ pub(super) async fn list(
     }
     let most = if include == Include::NONE { LIST_MAX } else { LIST_FULL_MAX };
     let limit = limit(query.limit, LIST_DEFAULT, most)?;
-    let page = service.store.list(&filter, limit, query.cursor.as_deref()).await?;
+    let mut page = service.store.list(&filter, limit, query.cursor.as_deref()).await?;
+    if include.result {
+        service.store.fetch_results(&mut page.jobs).await;
+    }
     Ok(reply(StatusCode::OK, &JobPage::new(&page, include)))
 }
 

@@ -59,17 +59,23 @@ pub(super) async fn output(
     let total = service.view(&id).await?.record.outputs;
     let from = slice.from.unwrap_or(0).min(total);
     let end = slice.limit.map_or(total, |limit| from.saturating_add(limit).min(total));
-    let lines = stream::unfold((service, from), move |(service, at)| async move {
+    // What is wrong with the first ones can still be said.
+    let first = service.store.outputs(&id, from, CHUNK.min(end - from)).await?;
+    let lines = stream::unfold((service, from, Some(first)), move |(service, at, first)| async move {
         if at >= end {
             return None;
         }
-        let records = match service.store.outputs(&id, at, CHUNK.min(end - at)).await {
+        let read = match first {
+            Some(first) => Ok(first),
+            None => service.store.outputs(&id, at, CHUNK.min(end - at)).await,
+        };
+        let records = match read {
             Ok(records) if records.is_empty() => return None,
             Ok(records) => records,
             Err(error) => {
                 // The head is sent: only a broken body can say that something is missing.
                 tracing::warn!(job_id = %id, %error, "output was cut off");
-                return Some((Err(std::io::Error::other(error)), (service, end)));
+                return Some((Err(std::io::Error::other(error)), (service, end, None)));
             }
         };
         let next = at + records.len() as u64;
@@ -78,7 +84,7 @@ pub(super) async fn output(
             text.push_str(&one_line(record));
             text.push('\n');
         }
-        Some((Ok(Bytes::from(text)), (service, next)))
+        Some((Ok(Bytes::from(text)), (service, next, None)))
     });
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson".to_owned()),

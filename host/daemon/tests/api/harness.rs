@@ -128,7 +128,7 @@ impl Host {
             metrics,
             ready: readiness,
             drain,
-            maintenance: Arc::new(Maintenance::new(store.clone(), &config)),
+            maintenance: Arc::new(Maintenance::new(store.clone(), config.clone())),
         };
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

@@ -200,8 +200,9 @@ impl Job<'_> {
                     if let Some(Progress { current, total: Some(total), .. }) = &mut record.progress {
                         *current = *total;
                     }
-                    let commit = self.prepare(&mut instance, record, Then::Succeeded { result }, None);
+                    let mut commit = self.prepare(&mut instance, record, Then::Succeeded { result }, None);
                     drop(instance);
+                    self.shared.store.spill(&mut commit).await;
                     self.flush_logs().await;
                     self.send_last(commit);
                     self.recovered();
@@ -352,7 +353,8 @@ impl Job<'_> {
         let bytes = checkpoint.state.len() as u64;
         self.shared.metrics.checkpoint_bytes.with_label_values(&[self.spec.job_type.as_str()]).inc_by(bytes);
         let stays = matches!(then, Then::Continue);
-        let commit = self.prepare(instance, record, then, Some(checkpoint));
+        let mut commit = self.prepare(instance, record, then, Some(checkpoint));
+        self.shared.store.spill(&mut commit).await;
         if !stays {
             let record = commit.record.clone();
             self.send_last(commit);

@@ -1,0 +1,157 @@
+//! Values too long for Redis lie as objects in a directory or in S3-compatible storage.
+//!
+//! Redis keeps a reference instead: path, lengths, digest. An object is noted as waste before it is written, and is no
+//! longer once a commit refers to it; what a job that was deleted or restarted referred to is waste again. A sweep
+//! takes waste away when its time has come. So no object stays behind, whoever dies when, and none is taken from a
+//! job: a commit whose object was swept meanwhile is refused like one whose claim was lost.
+//!
+//! When the storage does not answer, a value stays in Redis: a job is not held up for want of room elsewhere.
+
+use crate::{Commit, Error, Store, Then, pack, storage::Storage};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use waymark_job::JobId;
+
+/// How long an object may wait for the commit that refers to it, milliseconds. Longer than any outage of Redis after
+/// which a worker could still hold its claim.
+const UNCOMMITTED_MS: u64 = 86_400_000;
+/// Objects taken away in one call.
+const SWEEP_MAX: usize = 100;
+
+/// Where long values go.
+#[derive(Clone, Debug)]
+pub struct ObjectOptions {
+    /// `file:///directory`, `s3://bucket` or `s3://bucket/prefix`.
+    pub url: String,
+    /// Values of more bytes than this become objects.
+    pub above_bytes: usize,
+    /// For S3: `endpoint`, `region`, `access_key_id`, `secret_access_key`, `allow_http` and the other settings of
+    /// the crate `object_store`. What is absent is taken from the environment (`AWS_ACCESS_KEY_ID` and so on).
+    pub settings: BTreeMap<String, String>,
+}
+
+pub(crate) struct Objects {
+    storage: Storage,
+    above_bytes: usize,
+}
+
+/// What Redis keeps of an object: the character U+0001, which no JSON text begins with, and this as JSON. Scripts look
+/// for the path.
+#[derive(Serialize, Deserialize)]
+struct Reference {
+    #[serde(rename = "k")]
+    path: String,
+    /// SHA-256 of the object, hexadecimal.
+    #[serde(rename = "d")]
+    digest: String,
+    /// Length of the object, which is compressed, bytes.
+    #[serde(rename = "b")]
+    bytes: u64,
+}
+
+const MARK: char = '\u{1}';
+
+impl Objects {
+    pub(crate) fn open(options: &ObjectOptions) -> Result<Self, Error> {
+        let storage = Storage::open(&options.url, &options.settings)?;
+        Ok(Self { storage, above_bytes: options.above_bytes })
+    }
+}
+
+/// Is it a reference to an object?
+pub(crate) fn is_reference(value: &[u8]) -> bool {
+    value.first() == Some(&(MARK as u8))
+}
+
+impl Store {
+    /// Moves what is too long for Redis out of a commit: its result, unless a parent gets a copy of it, and its output
+    /// records. Does nothing where no object storage is configured, and leaves values where the storage does not
+    /// answer. May be called again for the same commit.
+    pub async fn spill(&self, commit: &mut Commit) {
+        let Some(objects) = &self.inner.objects else { return };
+        let stem = format!("{}/{}-{}", commit.id, commit.record.run, commit.token);
+        let has_parent = commit.spec.parent.is_some();
+        let result = match &mut commit.then {
+            Then::Succeeded { result } if !has_parent => Some(result),
+            _ => None,
+        };
+        let values =
+            commit.outputs.iter_mut().enumerate().map(|(at, value)| (format!("{}-{at}", commit.step), value));
+        let values = values.chain(result.map(|value| ("result".to_owned(), value)));
+        for (name, value) in values.filter(|(_, value)| value.len() > objects.above_bytes) {
+            match self.put_object(objects, &commit.id, format!("{stem}-{name}"), value).await {
+                Ok(reference) => *value = reference,
+                Err(error) => {
+                    tracing::warn!(job_id = %commit.id, %error, "a long value stays in Redis");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn put_object(
+        &self,
+        objects: &Objects,
+        id: &JobId,
+        path: String,
+        value: &str,
+    ) -> Result<String, Error> {
+        let content = pack::value(value)?.into_owned();
+        let reference =
+            Reference { path, digest: hex::encode(Sha256::digest(&content)), bytes: content.len() as u64 };
+        let mut command = redis::cmd("ZADD");
+        let until_ms = self.about_now_ms().await? + UNCOMMITTED_MS;
+        command.arg(self.key(id, "waste")).arg(until_ms).arg(&reference.path);
+        let _: u64 = self.inner.link.any(&command).await?;
+        objects.storage.put(&reference.path, content).await?;
+        let json = serde_json::to_string(&reference).map_err(|error| Error::corrupt("a reference", error))?;
+        Ok(format!("{MARK}{json}"))
+    }
+
+    /// The JSON text of a stored value, wherever it lies.
+    pub(crate) async fn text_of(&self, stored: Vec<u8>) -> Result<String, Error> {
+        if !is_reference(&stored) {
+            return pack::read_value(&stored);
+        }
+        let reference: Reference = serde_json::from_slice(&stored[1..])
+            .map_err(|error| Error::corrupt("a reference to an object", error))?;
+        let missing = |why: String| Error::Object { path: reference.path.clone(), why };
+        let Some(objects) = &self.inner.objects else {
+            return Err(missing("this host has no results.storage configured".to_owned()));
+        };
+        let Some(content) = objects.storage.get(&reference.path).await? else {
+            return Err(missing("it is not there".to_owned()));
+        };
+        if hex::encode(Sha256::digest(&content)) != reference.digest {
+            return Err(missing("it is not what was written: its digest does not match".to_owned()));
+        }
+        pack::read_value(&content)
+    }
+
+    /// Takes waste out of the object storage. Returns how many objects are gone.
+    ///
+    /// # Errors
+    /// Redis or the storage does not answer.
+    pub async fn sweep_objects(&self) -> Result<u64, Error> {
+        let Some(objects) = &self.inner.objects else { return Ok(0) };
+        let mut gone = 0;
+        for partition in 0..self.partitions() {
+            loop {
+                let mut call = self.call(&self.inner.scripts.take_waste, partition);
+                let paths: Vec<String> = call.arg(SWEEP_MAX).run().await?;
+                for path in &paths {
+                    objects.storage.delete(path).await?;
+                    gone += 1;
+                    let mut command = redis::cmd("ZREM");
+                    command.arg(format!("{}waste", self.head(partition))).arg(path);
+                    let _: u64 = self.inner.link.any(&command).await?;
+                }
+                if paths.len() < SWEEP_MAX {
+                    break;
+                }
+            }
+        }
+        Ok(gone)
+    }
+}
