@@ -2,12 +2,18 @@
 
 mod support;
 
+use aws_lc_rs::hmac;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 use std::{
     fs,
-    net::TcpStream,
+    io::{BufRead, BufReader, Write as _},
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 use support::{node_packages, not_run, scratch};
 use waymark_tests::{PATIENCE, World, binary, client::Client, eventually, guest, redis::free_port, root};
@@ -111,24 +117,19 @@ fn a_reader_of_events_goes_on_at_another_host_without_loss_or_repetition() {
     assert_eq!(logs, all);
 }
 
-/// A job type whose result is a JSON string of so many bytes, and which emits it too.
+/// A job type whose result is `["x…x"]` of so many bytes, and which emits it too.
 fn long_result(name: &str, bytes: usize) -> Vec<u8> {
-    let parts = [
-        ("memory", "(memory (export \"memory\") 64)"),
-        (
-            "step",
-            &format!(
-                "(memory.fill (i32.const 131072) (i32.const 120) (i32.const {bytes}))
-                 (i32.store8 (i32.const 131072) (i32.const 34))
-                 (i32.store8 (i32.const {}) (i32.const 34))
-                 (call $emit (i32.const 131072) (i32.const {bytes}))
-                 (i32.store (i32.const 264) (i32.const 131072))
-                 (i32.store (i32.const 268) (i32.const {bytes}))",
-                131_072 + bytes - 1
-            ),
-        ),
-    ];
-    guest::text(name, &parts)
+    // Brackets and quotes are 0x225b at the beginning and 0x5d22 at the end.
+    let step = format!(
+        "(memory.fill (i32.const 131072) (i32.const 120) (i32.const {bytes}))
+         (i32.store16 (i32.const 131072) (i32.const 0x225b))
+         (i32.store16 (i32.const {}) (i32.const 0x5d22))
+         (call $emit (i32.const 131072) (i32.const {bytes}))
+         (i32.store (i32.const 272) (i32.const 131072))
+         (i32.store (i32.const 276) (i32.const {bytes}))",
+        131_072 + bytes - 2
+    );
+    guest::text(name, &[("memory", "(memory (export \"memory\") 64)"), ("step", &step)])
 }
 
 #[test]
@@ -162,7 +163,7 @@ fn results_lie_elsewhere(world: &World, objects: impl Fn() -> usize) {
     assert!(world.redis.command(&["HGET", "{wm0}:res", &id]).len() < 400);
     for host in &hosts {
         let job = host.job(&id);
-        assert_eq!(job["result"].as_str().map(str::len), Some(299_998));
+        assert_eq!(job["result"][0].as_str().map(str::len), Some(299_996));
         assert_eq!(host.outputs(&id), [job["result"].clone()]);
         let listed = host.get("/api/v1/jobs?type=long&include=result").expect(200);
         assert_eq!(listed["jobs"][0]["result"], job["result"]);
@@ -220,4 +221,204 @@ fn long_results_lie_in_an_s3_compatible_storage() {
         let list = ureq::get(&bucket).call().expect("a list").body_mut().read_to_string().expect("text");
         list.matches("<Key>deep/").count()
     });
+}
+
+/// A message as its receiver sees it.
+struct Message {
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Message {
+    fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).expect("JSON")
+    }
+
+    /// Is it signed as the Standard Webhooks specification says?
+    fn is_signed_with(&self, key: &[u8]) -> bool {
+        let [id, time] = ["webhook-id", "webhook-timestamp"].map(|name| self.header(name));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        let signature = hmac::sign(&key, format!("{id}.{time}.{}", self.body).as_bytes());
+        self.header("webhook-signature") == format!("v1,{}", BASE64.encode(signature))
+    }
+}
+
+/// A receiver of webhooks: it answers with these statuses, the last one again and again.
+struct Receiver {
+    url: String,
+    messages: mpsc::Receiver<Message>,
+}
+
+impl Receiver {
+    fn start(statuses: &'static [u16]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://localhost:{}/hook?a=b", listener.local_addr().expect("an address").port());
+        let (sender, messages) = mpsc::channel();
+        // Both end when the test does.
+        thread::spawn(move || {
+            let statuses = statuses.iter().chain(std::iter::repeat(statuses.last().expect("a status")));
+            for (stream, status) in listener.incoming().zip(statuses) {
+                let mut stream = stream.expect("a connection");
+                let message = read_message(&mut BufReader::new(&stream));
+                write!(stream, "HTTP/1.1 {status} X\r\nlocation: /other\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                    .expect("an answer is sent");
+                if sender.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { url, messages }
+    }
+
+    #[track_caller]
+    fn next(&self) -> Message {
+        self.messages.recv_timeout(PATIENCE).expect("a message arrives")
+    }
+
+    fn is_silent(&self) -> bool {
+        self.messages.recv_timeout(Duration::from_millis(500)).is_err()
+    }
+}
+
+fn read_message(stream: &mut impl BufRead) -> Message {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).expect("a line");
+        match line.trim_end() {
+            "" => break,
+            text => lines.push(text.to_owned()),
+        }
+    }
+    assert!(lines[0].starts_with("POST /hook?a=b "), "{lines:?}");
+    let headers: Vec<_> = lines[1..]
+        .iter()
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
+    let mut message = Message { headers, body: String::new() };
+    let length = message.header("content-length").parse().expect("a length");
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).expect("a body");
+    message.body = String::from_utf8(body).expect("UTF-8");
+    message
+}
+
+/// Deliveries that belong to a job, as soon as there are so many and all have ended.
+#[track_caller]
+fn deliveries(host: &Client, id: &str, number: usize) -> Vec<Value> {
+    let path = format!("/api/v1/jobs?correlation_id={id}&type=waymark.webhook");
+    let listed = || host.get(&path).expect(200)["jobs"].as_array().expect("jobs").clone();
+    let all = eventually("the deliveries", PATIENCE, || Some(listed()).filter(|all| all.len() == number));
+    all.iter().map(|job| host.ended(job["id"].as_str().expect("an id"))).collect()
+}
+
+const QUICK: &str =
+    "[plugins.\"waymark.webhook\"]\nretry = { base_ms = 20, max_ms = 50, max_attempts = 3 }\n";
+
+#[test]
+fn the_end_of_a_job_is_told_by_a_signed_message_until_it_is_taken() {
+    let receiver = Receiver::start(&[500, 200]);
+    let world = World::new(&format!(
+        "[delivery]\nprivate_addresses = true\n[webhooks.ops]\nsecret = \"whsec_{}\"\n{QUICK}",
+        BASE64.encode("0123456789abcdef01234567")
+    ));
+    let host = world.host(&["counter"]);
+    let webhook = json!({"url": receiver.url, "on": ["succeeded"], "secret": "ops"});
+    let id = host.submit(&json!({"type": "counter", "input": {"steps": 2}, "webhook": webhook}));
+    let (first, second) = (receiver.next(), receiver.next());
+    for message in [&first, &second] {
+        assert!(
+            message.is_signed_with(b"0123456789abcdef01234567"),
+            "{}",
+            message.header("webhook-signature")
+        );
+        assert_eq!(
+            message.header("webhook-id"),
+            first.header("webhook-id"),
+            "what repeats bears the same id"
+        );
+        let told = message.json();
+        assert_eq!(told["type"], "job.succeeded");
+        assert!(told["timestamp"].is_string());
+        assert_eq!((&told["data"]["id"], &told["data"]["status"]), (&json!(id), &json!("succeeded")));
+        assert_eq!(told["data"].get("result"), None, "results stay where they are");
+    }
+    let sent = deliveries(&host, &id, 1);
+    assert_eq!((&sent[0]["status"], &sent[0]["attempt"]), (&json!("succeeded"), &json!(2)), "{}", sent[0]);
+    assert_eq!(sent[0]["id"], first.header("webhook-id"));
+    assert!(!host.get("/api/v1/hosts").expect(200).to_string().contains("whsec_"));
+    assert!(!host.job(&id).to_string().contains("whsec_"));
+    let cancelled = host
+        .submit(&json!({"type": "counter", "input": {"steps": 2}, "delay_ms": 60_000, "webhook": webhook}));
+    assert_eq!(host.control(&cancelled, "cancel").status, 202);
+    assert!(receiver.is_silent(), "only what was asked for is told");
+    for (webhook, pointer) in [
+        (json!({"url": "ftp://x"}), "/webhook/url"),
+        (json!({"url": "https://x", "on": ["queued"]}), "/webhook/on"),
+        (json!({"url": "https://x", "secret": "nobodys"}), "/webhook/secret"),
+    ] {
+        let refused =
+            host.post("/api/v1/jobs", &json!({"type": "counter", "input": {"steps": 1}, "webhook": webhook}));
+        assert_eq!((refused.status, &refused.body["errors"][0]["pointer"]), (422, &json!(pointer)));
+    }
+}
+
+#[test]
+fn an_endpoint_of_the_configuration_is_told_of_the_ends_it_names() {
+    let receiver = Receiver::start(&[204]);
+    let world = World::new(&format!(
+        "{EVERY_STEP}[delivery]\nprivate_addresses = true\n[webhooks.ops]\nurl = {:?}\nsecret = \"plain\"\n\
+         events = [\"failed\", \"cancelled\"]\ntypes = [\"counter\"]\n{QUICK}",
+        receiver.url
+    ));
+    let host = world.host(&["counter"]);
+    let fine = host.submit(&json!({"type": "counter", "input": {"steps": 1}}));
+    let failed = host.submit(&json!({"type": "counter", "input": {"steps": 3, "fail_at": 2}}));
+    let message = receiver.next();
+    assert!(message.is_signed_with(b"plain"));
+    assert_eq!(
+        (&message.json()["type"], &message.json()["data"]["id"]),
+        (&json!("job.failed"), &json!(failed))
+    );
+    assert_eq!(message.json()["data"]["error"]["kind"], "permanent");
+    let cancelled = host.submit(&json!({"type": "counter", "input": {"steps": 3}, "delay_ms": 60_000}));
+    assert_eq!(host.control(&cancelled, "cancel").status, 202);
+    assert_eq!(receiver.next().json()["data"]["id"], json!(cancelled));
+    assert_eq!(host.ended(&fine)["status"], "succeeded");
+    assert!(receiver.is_silent());
+}
+
+#[test]
+fn a_webhook_does_not_reach_what_only_the_host_reaches_and_follows_no_redirect() {
+    let receiver = Receiver::start(&[302]);
+    let world = World::new(QUICK);
+    let host = world.host(&["counter"]);
+    let job = |url: &str| json!({"type": "counter", "input": {"steps": 1}, "webhook": {"url": url}});
+    let literal = receiver.url.replace("localhost", "127.0.0.1");
+    for url in [
+        &receiver.url,
+        &literal,
+        &literal.replace("127.0.0.1", "[::1]"),
+        &literal.replace("127.0.0.1", "2130706433"),
+    ] {
+        let id = host.submit(&job(url));
+        assert_eq!(host.ended(&id)["status"], "succeeded", "the job itself is not disturbed");
+        let sent = deliveries(&host, &id, 1);
+        assert_eq!(sent[0]["status"], "failed", "{url}");
+        let why = sent[0]["error"]["message"].as_str().expect("a message");
+        assert!(why.contains("is no public address"), "{url}: {why}");
+    }
+    assert!(receiver.is_silent());
+
+    let world = World::new(&format!("[delivery]\nprivate_addresses = true\n{QUICK}"));
+    let host = world.host(&["counter"]);
+    let id = host.submit(&job(&receiver.url));
+    assert_eq!(deliveries(&host, &id, 1)[0]["error"]["kind"], "permanent");
+    let _ = receiver.next();
+    assert!(receiver.is_silent());
 }

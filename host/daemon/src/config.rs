@@ -18,7 +18,7 @@ use std::{
     num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
 };
-use waymark_job::{RetryPolicy, flow::Limits};
+use waymark_job::{RetryPolicy, State, flow::Limits};
 use waymark_sandbox::{Setting, http, keyvalue, llm, secrets, sql};
 
 /// All settings.
@@ -39,6 +39,10 @@ pub struct Config {
     pub retention: Retention,
     /// Where long results are kept.
     pub results: Results,
+    /// Endpoints that are told of the ends of jobs, by their names.
+    pub webhooks: BTreeMap<String, Endpoint>,
+    /// How they are told.
+    pub delivery: Delivery,
     /// What holds for every job type that does not say otherwise.
     pub defaults: TypePolicy,
     /// Limits of queues, by name; set when the host starts.
@@ -66,6 +70,8 @@ impl Default for Config {
             worker: Worker::default(),
             retention: Retention::default(),
             results: Results::default(),
+            webhooks: BTreeMap::new(),
+            delivery: Delivery::default(),
             defaults: TypePolicy::default(),
             queues: BTreeMap::new(),
             plugins: BTreeMap::new(),
@@ -336,6 +342,46 @@ pub struct Results {
 impl Default for Results {
     fn default() -> Self {
         Self { storage: None, spill_above_bytes: 256 << 10, s3: BTreeMap::new() }
+    }
+}
+
+/// Somebody who is told of the ends of jobs, or whose secret signs what is sent to addresses of callers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Endpoint {
+    /// Address, `https://` or `http://`. Without it the name only stands for its secret.
+    pub url: Option<String>,
+    /// Signs every message: `whsec_` and base64 of 24 to 64 bytes, or any other text as it is. Default: unsigned.
+    pub secret: Option<String>,
+    /// Which ends: `succeeded`, `failed`, `cancelled`. Default: all three.
+    pub events: Option<Vec<State>>,
+    /// Of which job types. Default: of all.
+    pub types: Vec<String>,
+}
+
+impl Endpoint {
+    /// Letters of the ends that it is told by itself.
+    fn letters(&self) -> String {
+        let all = [State::Succeeded, State::Failed, State::Cancelled];
+        let events = self.events.as_deref().unwrap_or(&all);
+        self.url.iter().flat_map(|_| events).map(|state| state.letter()).collect()
+    }
+}
+
+/// How webhooks are sent.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Delivery {
+    /// Allow addresses of loopback, private and other networks that are not public. Default false: callers name
+    /// addresses, and must not reach what only this host reaches.
+    pub private_addresses: bool,
+    /// Longest time of one delivery, milliseconds. Default 10,000.
+    pub timeout_ms: u64,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { private_addresses: false, timeout_ms: 10_000 }
     }
 }
 
@@ -610,6 +656,17 @@ impl Config {
         }
         self.schedules()?;
         self.check_capabilities()?;
+        for (name, endpoint) in &self.webhooks {
+            let url = endpoint.url.as_deref().unwrap_or("https://example.com");
+            anyhow::ensure!(
+                url.starts_with("https://") || url.starts_with("http://"),
+                "webhooks.{name}.url must begin with https:// or http://"
+            );
+            anyhow::ensure!(
+                endpoint.events.iter().flatten().all(|state| state.is_ended()),
+                "webhooks.{name}.events: there are succeeded, failed and cancelled"
+            );
+        }
         anyhow::ensure!(
             self.results.spill_above_bytes >= 1_024,
             "results.spill_above_bytes must be at least 1024"
@@ -665,9 +722,10 @@ impl Config {
     /// # Errors
     /// One is wrong; the message names it and the field.
     pub fn schedules(&self) -> anyhow::Result<Vec<Definition>> {
+        let endpoints = self.webhook_rules();
         let read = |(name, value): (&String, &serde_json::Value)| {
             let mut definition =
-                Definition::read(name, value.to_string().as_bytes(), self.api.input_bytes_max).map_err(
+                Definition::read(name, value.to_string().as_bytes(), self.api.input_bytes_max, &endpoints).map_err(
                     |problem| anyhow::anyhow!("schedules.{name}: {}", problem.document(None).detail),
                 )?;
             definition.schedule.from_file = true;
@@ -680,6 +738,14 @@ impl Config {
     #[must_use]
     pub fn policy(&self, job_type: &str) -> TypePolicy {
         let mut policy = self.defaults.clone();
+        if job_type == waymark_job::Webhook::JOB_TYPE {
+            policy.retry = policy.retry.with(&RetryPolicy {
+                max_attempts: Some(12),
+                base_ms: Some(2_000),
+                max_ms: Some(3_600_000),
+                ..RetryPolicy::default()
+            });
+        }
         let Some(own) = self.plugins.get(job_type) else { return policy };
         policy.memory_bytes = own.memory_bytes.unwrap_or(policy.memory_bytes);
         policy.result_bytes_max = own.result_bytes_max.unwrap_or(policy.result_bytes_max);
@@ -712,6 +778,15 @@ impl Config {
         self.data.join("cache")
     }
 
+    fn webhook_rules(&self) -> Vec<waymark_store::WebhookRule> {
+        let rules = self.webhooks.iter().map(|(name, endpoint)| waymark_store::WebhookRule {
+            name: name.clone(),
+            on: endpoint.letters(),
+            types: endpoint.types.clone(),
+        });
+        rules.collect()
+    }
+
     /// What the store needs to know. Certificates are read now.
     ///
     /// # Errors
@@ -741,6 +816,7 @@ impl Config {
                 above_bytes: self.results.spill_above_bytes,
                 settings: self.results.s3.clone(),
             }),
+            webhooks: self.webhook_rules(),
         })
     }
 }

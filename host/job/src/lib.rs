@@ -29,7 +29,7 @@ pub mod workflow;
 
 pub use fingerprint::Fingerprint;
 pub use id::JobId;
-pub use record::{FailedAttempt, Firing, JobError, Progress, Record, Spec};
+pub use record::{FailedAttempt, Firing, JobError, Progress, Record, Spec, Webhook};
 pub use retry::{Backoff, Failure, RetryPolicy};
 pub use schedule::Schedule;
 pub use state::{Control, State};

@@ -70,6 +70,33 @@ pub struct Spec {
     /// The schedule that made it.
     #[serde(rename = "sc", default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Firing>,
+    /// Who is told of the job's end.
+    #[serde(rename = "wh", default, skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<Webhook>,
+}
+
+/// Somebody who is told of a job's end over HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Webhook {
+    /// The caller's address; `None`: that of the configured endpoint.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Name of a configured endpoint, whose secret signs.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Letters of the ends that are told.
+    pub on: String,
+}
+
+impl Webhook {
+    /// The job type that tells.
+    pub const JOB_TYPE: &str = "waymark.webhook";
+
+    /// Was it asked for with the job, and not by the configuration?
+    #[must_use]
+    pub fn is_callers(&self) -> bool {
+        self.url.is_some()
+    }
 }
 
 /// What a schedule made a job for.

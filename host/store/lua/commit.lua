@@ -2,7 +2,7 @@
 -- Writes what workers did with claimed jobs: each commit wholly or not at all.
 --
 -- KEYS[1]  head of the partition's keys
--- ARGV     checkpoints kept per job, how long they are kept (ms), then for each commit 19 values and its lists:
+-- ARGV     checkpoints kept per job, how long they are kept (ms), then for each commit 20 values and its lists:
 --            id, token, number of the last step, type, lane, priority, letter of the state to go to (r: goes on;
 --            p: pauses if that is still wanted, else goes back to its queue; P: pauses),
 --            packed record, when it is due (ms) or '', result (a value, pack.rs, or a reference to an object) or '',
@@ -10,8 +10,9 @@
 --            packed checkpoint or '', unique key or '', parent or '', packed failure of an attempt (include.lua) or '',
 --            '' or the signal that the step took, '|', and the signal awaited or '>' and how many ends of children
 --            the workflow has seen,
---            number of output records, number of children, number of the committed step that it goes on from, the
---            records, and six values per child (create.lua)
+--            number of output records, number of children, number of the committed step that it goes on from, '' or a
+--            packed map of who is told of the end (r run, w webhooks), the records, and six values per child
+--            (create.lua)
 --
 -- Answers  per commit: 'D' + letter of the state the job is in now, 'A' written before, 'L' claim lost, or the
 --          server lost the commit that this one goes on from: then the job goes back to its queue
@@ -23,7 +24,7 @@ do
   while at <= last do
     total = total + 1
     ids[total], starts[total] = ARGV[at], at
-    at = at + 19 + ARGV[at + 16] + 6 * ARGV[at + 17]
+    at = at + 20 + ARGV[at + 16] + 6 * ARGV[at + 17]
   end
 end
 local claims = read_many('HMGET', key('claims'), ids)
@@ -71,7 +72,7 @@ local function objects_of(at)
     end
   end
   look(ARGV[at + 9])
-  for index = 1, tonumber(ARGV[at + 16]) do look(ARGV[at + 18 + index]) end
+  for index = 1, tonumber(ARGV[at + 16]) do look(ARGV[at + 19 + index]) end
   return paths
 end
 
@@ -182,17 +183,21 @@ for number = 1, total do
     end
     if outputs > 0 then
       local records = {}
-      for index = 1, outputs do records[index] = ARGV[at + 18 + index] end
+      for index = 1, outputs do records[index] = ARGV[at + 19 + index] end
       write_many('RPUSH', key('out:' .. id), records)
     end
     if children > 0 then
       local pending = is_native(type) and 'w' or ''
-      for child = 1, children do spawn(id, pending, at + 19 + outputs + 6 * (child - 1)) end
+      for child = 1, children do spawn(id, pending, at + 20 + outputs + 6 * (child - 1)) end
       if letter == 'p' then spread(id, type, 'pause') end
     end
     local took = string.match(ARGV[at + 15], '^([^|]+)|')
     if took then redis.call('HDEL', key('sig:' .. id), took) end
     if ends then
+      if ARGV[at + 19] ~= '' then
+        local told = cmsgpack.unpack(ARGV[at + 19])
+        announce(id, type, told.r, letter, told.w)
+      end
       if ARGV[at + 12] ~= '' then
         uniques[#uniques + 1] = ARGV[at + 12]
         owners[#owners + 1] = id

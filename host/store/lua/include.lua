@@ -391,6 +391,35 @@ local function note_failure(type, id, failure, final)
   end
 end
 
+local BASE_32 = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+local HOOK = 'waymark.webhook'
+local ENDS = { S = 'succeeded', F = 'failed', C = 'cancelled' }
+
+-- Whoever wants to know of the end of a job is told by a job of its own, made in the call that ends the job: once for
+-- each run. Its id is what tells a repeated delivery. Webhooks: u address, n endpoint, on letters of the ends.
+local function announce(id, type, run, letter, webhooks)
+  for number, webhook in ipairs(webhooks or {}) do
+    if string.find(webhook.on, letter, 1, true) then
+      local time, rest = {}, NOW
+      for at = 10, 1, -1 do
+        time[at] = string.sub(BASE_32, rest % 32 + 1, rest % 32 + 1)
+        rest = math.floor(rest / 32)
+      end
+      local digest = string.upper(redis.sha1hex(id .. run .. letter .. number))
+      local hook = table.concat(time) .. string.sub(digest, 1, 14) .. string.sub(id, 25)
+      local input = { job = id, type = type, run = run, status = ENDS[letter], at = NOW, url = webhook.u, endpoint = webhook.n }
+      redis.call('HSET', key('jobs'), hook, cmsgpack.pack({ t = HOOK, c = id, i = cjson.encode(input) }))
+      redis.call('ZADD', key('corr:' .. id), 0, hook)
+      redis.call('SADD', key('types'), HOOK)
+      enqueue(HOOK, HOOK, 0, hook, false)
+      depth(HOOK, 1)
+      count(HOOK, 'q', 1)
+      index_add('q', HOOK, hook)
+      event(hook, 'q')
+    end
+  end
+end
+
 local POISONED = 'a worker died under the job '
 
 -- Takes a job from a claimed worker that is gone. Answers the letter of the state it went to.
@@ -420,6 +449,7 @@ local function take_back(id, claim, crashed, crashes_max)
   if letter == 'F' then
     release_unique(spec.u, id)
     tell_parent(spec.pa, id, 'F' .. record.error.message)
+    announce(id, spec.t, record.run or 1, 'F', spec.wh)
     local error = record.error
     note_failure(spec.t, id, {
       f = string.sub(redis.sha1hex(spec.t .. ' ' .. error.kind), 1, 16),
@@ -445,6 +475,7 @@ local function cancel_one(id, spec, letter, record, claim, channel)
   release_unique(spec.u, id)
   spread(id, spec.t, 'cancel')
   tell_parent(spec.pa, id, 'Fthe job was cancelled')
+  announce(id, spec.t, record.run or 1, 'C', spec.wh)
   event(id, 'C')
 end
 

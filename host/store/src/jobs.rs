@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{PoisonError, atomic::Ordering::Relaxed};
-use waymark_job::{Control, JobId, Progress, Record, Spec, State};
+use waymark_job::{Control, JobId, Progress, Record, Spec, State, Webhook};
 
 /// How long an idempotency key is remembered, milliseconds.
 const IDEMPOTENCY_TTL_MS: u64 = 86_400_000;
@@ -244,7 +244,16 @@ struct Extra<'a> {
 
 /// Adds the six values of a creation to a call. The job has its id.
 pub(crate) fn new_job(call: &mut Call<'_>, job: &NewJob) -> Result<(), Error> {
-    let spec = &job.spec;
+    let mut spec = Cow::Borrowed(&job.spec);
+    for rule in call.store().options().webhooks.iter().filter(|rule| rule.takes(&job.spec.job_type)) {
+        let endpoint = Some(rule.name.clone());
+        // A copy of another job has them already.
+        if spec.webhooks.iter().any(|known| !known.is_callers() && known.endpoint == endpoint) {
+            continue;
+        }
+        spec.to_mut().webhooks.push(Webhook { url: None, endpoint, on: rule.on.clone() });
+    }
+    let spec = spec.as_ref();
     let id = job.id.ok_or_else(|| Error::corrupt("a job to create", "it has no id"))?;
     call.arg(id.as_str())
         .arg(pack::spec(spec)?)

@@ -98,6 +98,27 @@ pub struct Options {
     pub log_lines_max: u32,
     /// Where long results and output records go; `None`: they stay in Redis.
     pub objects: Option<ObjectOptions>,
+    /// Who is told of the ends of all jobs of some types.
+    pub webhooks: Vec<WebhookRule>,
+}
+
+/// Somebody who is told of the ends of jobs.
+#[derive(Clone, Debug)]
+pub struct WebhookRule {
+    /// Name of the endpoint.
+    pub name: String,
+    /// Letters of the ends; empty: none, only its secret is used.
+    pub on: String,
+    /// Job types; empty: all.
+    pub types: Vec<String>,
+}
+
+impl WebhookRule {
+    fn takes(&self, job_type: &str) -> bool {
+        !self.on.is_empty()
+            && job_type != waymark_job::Webhook::JOB_TYPE
+            && (self.types.is_empty() || self.types.iter().any(|name| name == job_type))
+    }
 }
 
 impl Options {
@@ -114,6 +135,7 @@ impl Options {
             crashes_max: 3,
             log_lines_max: 1_000,
             objects: None,
+            webhooks: Vec::new(),
         }
     }
 }

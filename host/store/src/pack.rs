@@ -4,7 +4,7 @@ use crate::{Checkpoint, Error, work::NewCheckpoint};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
-use waymark_job::{Fingerprint, JobError, JobId, Progress, Record, Spec, State};
+use waymark_job::{Fingerprint, JobError, JobId, Progress, Record, Spec, State, Webhook};
 
 /// Values above this size are compressed, bytes.
 const COMPRESS_ABOVE: usize = 1 << 10;
@@ -46,6 +46,20 @@ pub(crate) fn read_value(stored: &[u8]) -> Result<String, Error> {
         return Ok(String::from_utf8_lossy(&text).into_owned());
     }
     Ok(String::from_utf8_lossy(stored).into_owned())
+}
+
+/// Who is told of an end, as the scripts read it.
+#[derive(Serialize)]
+struct Announcement<'a> {
+    #[serde(rename = "r")]
+    run: u32,
+    #[serde(rename = "w")]
+    webhooks: &'a [Webhook],
+}
+
+pub(crate) fn announcement(run: u32, webhooks: &[Webhook]) -> Result<Vec<u8>, Error> {
+    rmp_serde::to_vec_named(&Announcement { run, webhooks })
+        .map_err(|error| Error::corrupt("webhooks", error))
 }
 
 /// A failed attempt, as the scripts fold it with others.

@@ -114,7 +114,11 @@ impl Store {
     }
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    pub(crate) fn store(&self) -> &'a Store {
+        self.store
+    }
+
     pub(crate) fn arg(&mut self, value: impl ToRedisArgs) -> &mut Self {
         self.command.arg(value);
         self

@@ -491,6 +491,11 @@ impl Store {
                 _ => call.arg(format!("{took}|")),
             };
             call.arg(commit.outputs.len()).arg(commit.children.len()).arg(commit.base_step);
+            if spec.webhooks.is_empty() {
+                call.arg("");
+            } else {
+                call.arg(pack::announcement(record.run, &spec.webhooks)?);
+            }
             for output in &commit.outputs {
                 call.arg(&*pack::value(output)?);
             }

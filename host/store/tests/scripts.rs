@@ -3,10 +3,10 @@
 mod support;
 
 use support::{LEASE_MS, TYPE, World, job, now_ms, request, spec, until};
-use waymark_job::{Control, JobId, State};
+use waymark_job::{Control, JobId, State, Webhook};
 use waymark_store::{
-    ChildOutcome, ClaimRequest, CommitAnswer, ControlAnswer, Error, ErrorOrder, Filter, NewJob, ObjectOptions,
-    Retention, SignalAnswer, Span, Then,
+    ChildOutcome, ClaimRequest, CommitAnswer, ControlAnswer, Error, ErrorOrder, Filter, NewJob,
+    ObjectOptions, Retention, SignalAnswer, Span, Then, WebhookRule,
 };
 
 #[tokio::test]
@@ -1255,4 +1255,75 @@ async fn a_listing_takes_spans_of_time_and_kinds_of_failures() {
     let kind = |kind: &str| Filter { error_kind: Some(kind.into()), ..Filter::default() };
     assert_eq!(list(kind("permanent")).await, [failed]);
     assert!(list(kind("transient")).await.is_empty());
+}
+
+#[tokio::test]
+async fn every_end_of_a_job_makes_one_job_that_tells_of_it() {
+    let rule = WebhookRule { name: "ops".into(), on: "FC".into(), types: vec![TYPE.into()] };
+    let world = World::with(|options| {
+        options.webhooks = vec![rule];
+        options.crashes_max = 1;
+    })
+    .await;
+    let told = async |of: JobId| -> Vec<serde_json::Value> {
+        let filter = Filter { correlation_id: Some(of.to_string()), ..Filter::default() };
+        let page = world.store.list(&filter, 10, None).await.unwrap();
+        assert!(page.jobs.iter().all(|view| view.spec.job_type == Webhook::JOB_TYPE));
+        page.jobs.iter().map(|view| serde_json::from_str(&view.spec.input).unwrap()).collect()
+    };
+    let create = async |on: &str| {
+        let mut new = job(TYPE);
+        let (url, on) = (Some("https://example.com/".to_owned()), on.to_owned());
+        new.spec.webhooks = vec![Webhook { url, endpoint: None, on }];
+        world.create(new).await
+    };
+    // Only the caller wants to know of a success.
+    let id = create("S").await;
+    let held = world.claim(1).await.pop().unwrap();
+    assert_eq!(held.spec.webhooks.len(), 2);
+    world.commit(held.then(Then::Succeeded { result: "1".into() })).await;
+    world.commit(held.then(Then::Succeeded { result: "1".into() })).await;
+    let found = told(id).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((&found[0]["status"], &found[0]["run"]), (&"succeeded".into(), &1.into()));
+    assert_eq!((&found[0]["job"], &found[0]["url"]), (&id.as_str().into(), &"https://example.com/".into()));
+    world.check_ledger();
+    // Another run ends another time.
+    world.store.control(&id, Control::Restart, None).await.unwrap();
+    let held = world.claim(1).await.pop().unwrap();
+    world.commit(held.then(Then::Failed)).await;
+    assert_eq!(told(id).await.len(), 2);
+
+    let failed = create("SF").await;
+    let held = world.claim(1).await.pop().unwrap();
+    world.commit(held.then(Then::Failed)).await;
+    assert_eq!(told(failed).await.len(), 2, "the caller and the endpoint");
+    let cancelled = create("C").await;
+    for _ in 0..2 {
+        world.store.control(&cancelled, Control::Cancel, None).await.unwrap();
+    }
+    assert_eq!(told(cancelled).await.len(), 2);
+    let purged = create("S").await;
+    world.store.purge_queue(TYPE).await.unwrap();
+    let found = told(purged).await;
+    assert_eq!((found.len(), &found[0]["endpoint"]), (1, &"ops".into()));
+    let poisonous = create("F").await;
+    world.claim(1).await.pop().unwrap();
+    world.store.retire(0, "w1", true).await.unwrap();
+    assert_eq!(world.state(&poisonous).await, State::Failed);
+    assert_eq!(told(poisonous).await.len(), 2);
+    world.check_ledger();
+
+    // They can be claimed, and their own ends are told to nobody.
+    world.store.register(0, "w2", LEASE_MS).await.unwrap();
+    let request = request("w2", &[Webhook::JOB_TYPE], 100);
+    let hooks = support::held(world.store.claim(0, &request).await.unwrap(), &request);
+    assert_eq!(hooks.len(), 9);
+    assert_eq!(hooks.iter().map(|hook| hook.id).collect::<std::collections::BTreeSet<_>>().len(), 9);
+    for hook in &hooks {
+        world.commit(hook.then(Then::Failed)).await;
+    }
+    let left = world.store.claim(0, &ClaimRequest { token: support::token(), ..request }).await.unwrap();
+    assert!(left.jobs.is_empty());
+    world.check_ledger();
 }

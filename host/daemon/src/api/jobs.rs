@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
-use waymark_job::{Control, JobId, Record, Spec, State, record::PRIORITY_MAX};
+use waymark_job::{Control, JobId, Record, Spec, State, Webhook, record::PRIORITY_MAX};
 use waymark_store::{ControlAnswer, Created, NewJob, Page, SignalAnswer, View};
 
 /// Longest wait of a long poll, milliseconds. Below the idle limits of common proxies' operators, not of proxies.
@@ -91,6 +91,13 @@ pub(super) fn limit_reached(queue: &str) -> Problem {
         format!("Queue {queue} runs as many jobs as its limits allow, and lets none wait; try again later."),
     )
     .retry_after(1)
+}
+
+/// What the caller asked for, without what the configuration added.
+fn asked(spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    spec.webhooks.retain(Webhook::is_callers);
+    spec
 }
 
 /// What a new job looks like, without asking the store for what was just told to it.
@@ -184,7 +191,7 @@ pub(super) async fn make(
         let by_unique_key = spec.unique_key.is_some() && spec.unique_key == view.spec.unique_key;
         // An operator may have moved it meanwhile.
         let (queue, priority) = (view.spec.queue.clone(), view.spec.priority);
-        if keyed && !by_unique_key && (Spec { queue, priority, ..spec }) != view.spec {
+        if keyed && !by_unique_key && asked(&Spec { queue, priority, ..spec }) != asked(&view.spec) {
             return Err(Problem::new(
                 Code::IdempotencyKeyReused,
                 format!("This Idempotency-Key was used for the job {} with another body.", created.id),

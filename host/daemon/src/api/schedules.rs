@@ -18,7 +18,7 @@ use waymark_job::{
     JobId, RetryPolicy, Schedule, Spec,
     schedule::{self, CatchUp, Overlap, RESERVED, Timing, Work},
 };
-use waymark_store::{Fired, NewJob, Outcome, PutAnswer, StoredSchedule};
+use waymark_store::{Fired, NewJob, Outcome, PutAnswer, StoredSchedule, WebhookRule};
 
 /// Planned times that are shown.
 const UPCOMING: usize = 10;
@@ -122,11 +122,16 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// Reads and checks the JSON text of a [`ScheduleRequest`].
+    /// Reads and checks the JSON text of a [`ScheduleRequest`]. `endpoints`: those whose secrets webhooks may name.
     ///
     /// # Errors
     /// `malformed-json`, `unknown-field`, `invalid-field`, or the input is too large.
-    pub fn read(name: &str, text: &[u8], input_bytes_max: usize) -> Result<Self, Problem> {
+    pub fn read(
+        name: &str,
+        text: &[u8],
+        input_bytes_max: usize,
+        endpoints: &[WebhookRule],
+    ) -> Result<Self, Problem> {
         if !schedule::is_name(name) || name == PREVIEW {
             let detail = format!(
                 "the name of a schedule must be 1 to {} of letters, digits, '_', '-' and '.', and not {PREVIEW}",
@@ -153,7 +158,7 @@ impl Definition {
             starts_ms: moment("starts_at", asked.starts_at.as_deref(), wrong)?,
             ends_ms: moment("ends_at", asked.ends_at.as_deref(), wrong)?,
             max_runs: asked.max_runs,
-            work: Work::Job(Box::new(template(asked.job, input_bytes_max)?)),
+            work: Work::Job(Box::new(template(asked.job, input_bytes_max, endpoints)?)),
             from_file: false,
         };
         schedule.calendar().map_err(|invalid| wrong(invalid.field, invalid.detail))?;
@@ -162,9 +167,9 @@ impl Definition {
 }
 
 /// The job that a schedule makes; its times are the schedule's.
-fn template(text: &RawValue, input_bytes_max: usize) -> Result<Spec, Problem> {
+fn template(text: &RawValue, input_bytes_max: usize, endpoints: &[WebhookRule]) -> Result<Spec, Problem> {
     let read = || -> Result<NewJob, Problem> {
-        request::json::<Submission<'_>>(text.get().as_bytes())?.plain(input_bytes_max)
+        request::json::<Submission<'_>>(text.get().as_bytes())?.plain(input_bytes_max, endpoints)
     };
     let job = read().map_err(|problem| problem.within("/job"))?;
     for (field, given) in [
@@ -546,7 +551,7 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<Response, Problem> {
     let text = request::body(body, service.settings.body_bytes_max, service.body_timeout()).await?;
-    let definition = Definition::read(&name, &text, service.settings.input_bytes_max)?;
+    let definition = Definition::read(&name, &text, service.settings.input_bytes_max, &service.store.options().webhooks)?;
     if let Work::Job(spec) = &definition.schedule.work {
         let input = RawValue::from_string(spec.input.clone()).map_err(Problem::internal)?;
         service.check_input(&spec.job_type, &input).await.map_err(|problem| problem.within("/job"))?;

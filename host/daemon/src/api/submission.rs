@@ -17,16 +17,18 @@ use std::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::ToSchema;
 use waymark_job::{
-    RetryPolicy, Spec, flow,
+    RetryPolicy, Spec, State, Webhook, flow,
     record::{PRIORITY_MAX, UniqueUntil},
     retry::{ATTEMPTS_MAX, MS_MAX},
 };
-use waymark_store::NewJob;
+use waymark_store::{NewJob, WebhookRule};
 
 /// Longest name of a queue, tag, correlation id or key, characters. Keeps keys in the store small.
 const NAME_MAX: usize = 128;
 /// Most tags of one job. Each costs an entry in an index.
 const TAGS_MAX: usize = 32;
+/// Longest address of a webhook, characters.
+const URL_MAX: usize = 2_048;
 /// Longest metadata, bytes. It travels with every read of the job.
 const METADATA_BYTES_MAX: usize = 64 << 10;
 /// Furthest start and longest limit. Catches seconds and nanoseconds that were taken for milliseconds.
@@ -114,6 +116,9 @@ pub struct Submission<'a> {
     #[serde(default)]
     #[schema(minimum = 1)]
     weight: Option<u32>,
+    /// Who is told of the job's end.
+    #[serde(default)]
+    webhook: Option<WebhookRequest>,
 }
 
 /// How long a unique key holds.
@@ -124,6 +129,56 @@ pub enum Until {
     Started,
     /// Until the job has ended.
     Ended,
+}
+
+/// An address that is told of a job's end, by a signed message.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct WebhookRequest {
+    /// `https://` or `http://`; at most 2,048 characters.
+    url: String,
+    /// Which ends: `succeeded`, `failed`, `cancelled`. Default: all three.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    on: Option<Vec<State>>,
+    /// Name of an endpoint in the host's configuration, whose secret signs. Default: unsigned.
+    #[serde(default)]
+    secret: Option<String>,
+}
+
+impl WebhookRequest {
+    /// What is wrong with it: field and words.
+    fn fault(&self, endpoints: &[WebhookRule]) -> Option<(&'static str, &'static str)> {
+        let parsed = reqwest::Url::parse(&self.url);
+        if self.url.len() > URL_MAX || !parsed.is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+            return Some((
+                "webhook/url",
+                "must be an address of http:// or https:// of at most 2048 characters",
+            ));
+        }
+        if self.on.iter().flatten().any(|state| !state.is_ended()) {
+            return Some(("webhook/on", "there are succeeded, failed and cancelled"));
+        }
+        let known = |name: &String| endpoints.iter().any(|endpoint| endpoint.name == *name);
+        if self.secret.as_ref().is_some_and(|name| !known(name)) {
+            return Some((
+                "webhook/secret",
+                "must be the name of an endpoint under [webhooks] of the configuration",
+            ));
+        }
+        None
+    }
+}
+
+impl From<WebhookRequest> for Webhook {
+    fn from(request: WebhookRequest) -> Self {
+        let on = request.on.unwrap_or_else(|| vec![State::Succeeded, State::Failed, State::Cancelled]);
+        Self {
+            url: Some(request.url),
+            endpoint: request.secret,
+            on: on.into_iter().map(State::letter).collect(),
+        }
+    }
 }
 
 impl<'a> Shape<'a> for Submission<'a> {
@@ -147,6 +202,7 @@ impl<'a> Shape<'a> for Submission<'a> {
         "replace_input",
         "flow_key",
         "weight",
+        "webhook",
     ];
 }
 
@@ -177,17 +233,18 @@ impl Submission<'_> {
     /// `invalid-field`, `input-too-large`, `unknown-job-type`, `invalid-input`, or the store does not answer.
     pub async fn accept(self, service: &Service) -> Result<NewJob, Problem> {
         let (job_type, input) = (self.job_type.clone(), self.input);
-        let job = self.plain(service.settings.input_bytes_max)?;
+        let job = self.plain(service.settings.input_bytes_max, &service.store.options().webhooks)?;
         service.check_input(&job_type, input).await?;
         Ok(job)
     }
 
-    /// The same without asking whether the job type is known and takes the input.
+    /// The same without asking whether the job type is known and takes the input. `endpoints`: those whose secrets
+    /// webhooks may name.
     ///
     /// # Errors
     /// `invalid-field` or `input-too-large`.
-    pub fn plain(self, bytes_max: usize) -> Result<NewJob, Problem> {
-        let not_before_ms = self.check()?;
+    pub fn plain(self, bytes_max: usize, endpoints: &[WebhookRule]) -> Result<NewJob, Problem> {
+        let not_before_ms = self.check(endpoints)?;
         if self.input.get().len() > bytes_max {
             return Err(Problem::new(
                 Code::InputTooLarge,
@@ -224,6 +281,7 @@ impl Submission<'_> {
                 parent: None,
                 replay_of: None,
                 schedule: None,
+                webhooks: self.webhook.map(Webhook::from).into_iter().collect(),
             },
             not_before_ms,
             delay_ms: self.delay_ms,
@@ -233,7 +291,7 @@ impl Submission<'_> {
     }
 
     /// Checks each field by itself; answers `not_before` in Unix milliseconds.
-    fn check(&self) -> Result<Option<u64>, Problem> {
+    fn check(&self, endpoints: &[WebhookRule]) -> Result<Option<u64>, Problem> {
         let mut errors = Vec::new();
         let mut wrong = |field: &str, detail: &str| {
             errors.push(Violation { pointer: format!("/{field}"), detail: detail.to_owned() });
@@ -329,6 +387,9 @@ impl Submission<'_> {
         }
         if self.weight.is_some_and(|weight| !(1..=flow::WEIGHT_MAX).contains(&weight)) {
             wrong("weight", "must be 1 to 1000000");
+        }
+        if let Some((field, detail)) = self.webhook.as_ref().and_then(|webhook| webhook.fault(endpoints)) {
+            wrong(field, detail);
         }
         if errors.is_empty() {
             Ok(not_before_ms)

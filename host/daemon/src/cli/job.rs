@@ -193,6 +193,15 @@ pub struct Submit {
     /// What the job counts for in limits [default: 1].
     #[arg(long)]
     weight: Option<u32>,
+    /// Address that is told of the job's end.
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+    /// Ends that are told, with commas between them: succeeded, failed, cancelled [default: all].
+    #[arg(long, value_name = "ENDS", value_delimiter = ',', requires = "webhook")]
+    webhook_on: Vec<String>,
+    /// Name of the host's endpoint whose secret signs.
+    #[arg(long, value_name = "NAME", requires = "webhook")]
+    webhook_secret: Option<String>,
     /// The same key within a day answers the same job.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -420,6 +429,17 @@ async fn submit(client: &Client, submit: Submit) -> anyhow::Result<()> {
     put("replace_input", submit.replace_input.then(|| true.into()));
     put("flow_key", submit.flow_key.map(Value::from));
     put("weight", submit.weight.map(Value::from));
+    let webhook = submit.webhook.map(|url| {
+        let mut webhook = json!({"url": url});
+        if !submit.webhook_on.is_empty() {
+            webhook["on"] = submit.webhook_on.into();
+        }
+        if let Some(name) = submit.webhook_secret {
+            webhook["secret"] = name.into();
+        }
+        webhook
+    });
+    put("webhook", webhook);
     let metadata = submit.metadata.map(|argument| raw(&argument, "metadata")).transpose()?;
     let body = Body { input: raw(&submit.input, "input")?, metadata, rest };
     let mut request = client

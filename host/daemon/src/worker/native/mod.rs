@@ -8,6 +8,7 @@
 //! A new one is a file here that implements [`Native`], a name in [`TYPES`] and an arm in [`run`].
 
 mod echo;
+mod webhook;
 mod workflow;
 
 pub(crate) use workflow::{GRAPH_BYTES_MAX, NAME as WORKFLOW};
@@ -24,7 +25,7 @@ use waymark_sandbox::Fault;
 use waymark_store::{Error, NewCheckpoint};
 
 /// Every one of them. A worker serves them all, whatever plugins it has.
-pub(super) const TYPES: [&str; 2] = [echo::NAME, workflow::NAME];
+pub(super) const TYPES: [&str; 3] = [echo::NAME, webhook::NAME, workflow::NAME];
 /// What no plugin's name begins with.
 const PREFIX: &str = "waymark.";
 
@@ -91,6 +92,7 @@ pub(super) trait Native: Sized {
 pub(super) async fn run(job: &mut Job<'_>) -> Result<(), Stop> {
     match job.spec.job_type.as_str() {
         echo::NAME => drive::<echo::Echo>(job).await,
+        webhook::NAME => drive::<webhook::Delivering>(job).await,
         workflow::NAME => drive::<workflow::Workflow>(job).await,
         // A newer host's: this worker did not ask for it.
         _ => Err(Stop::Release(None)),
