@@ -725,9 +725,10 @@ impl Config {
         let endpoints = self.webhook_rules();
         let read = |(name, value): (&String, &serde_json::Value)| {
             let mut definition =
-                Definition::read(name, value.to_string().as_bytes(), self.api.input_bytes_max, &endpoints).map_err(
-                    |problem| anyhow::anyhow!("schedules.{name}: {}", problem.document(None).detail),
-                )?;
+                Definition::read(name, value.to_string().as_bytes(), self.api.input_bytes_max, &endpoints)
+                    .map_err(|problem| {
+                        anyhow::anyhow!("schedules.{name}: {}", problem.document(None).detail)
+                    })?;
             definition.schedule.from_file = true;
             Ok(definition)
         };

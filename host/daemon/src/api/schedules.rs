@@ -551,7 +551,8 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<Response, Problem> {
     let text = request::body(body, service.settings.body_bytes_max, service.body_timeout()).await?;
-    let definition = Definition::read(&name, &text, service.settings.input_bytes_max, &service.store.options().webhooks)?;
+    let definition =
+        Definition::read(&name, &text, service.settings.input_bytes_max, &service.store.options().webhooks)?;
     if let Work::Job(spec) = &definition.schedule.work {
         let input = RawValue::from_string(spec.input.clone()).map_err(Problem::internal)?;
         service.check_input(&spec.job_type, &input).await.map_err(|problem| problem.within("/job"))?;

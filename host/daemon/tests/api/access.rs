@@ -75,7 +75,7 @@ async fn a_viewer_may_change_nothing_of_all_that_the_description_lists() {
             if item.get(method).is_none() {
                 continue;
             }
-            let path = path.replace('{', "").replace('}', "");
+            let path = path.replace(['{', '}'], "");
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let request = host.request(method.clone(), &path).header("authorization", "Bearer secret-look");
             let answer = host.send(request).await;
