@@ -145,12 +145,7 @@ fn a_file_that_is_no_plugin_is_refused_with_its_reason_and_disturbs_nothing() {
         ("other.wasm", other, "no-world", "waymark:task/lifecycle"),
         ("code.cwasm", code.clone(), "precompiled", ".wasm"),
         ("renamed.wasm", code, "precompiled", ".wasm"),
-        (
-            "http.wasm",
-            importing("wasi:http/outgoing-handler@0.2.0"),
-            "import-not-granted",
-            "wasi:http/outgoing-handler@0.2.0",
-        ),
+        ("http.wasm", built("fetcher"), "import-not-granted", "write `http = "),
         (
             "missiles.wasm",
             importing("acme:missiles/launcher@1.0.0"),

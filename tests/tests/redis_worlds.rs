@@ -285,6 +285,13 @@ fn a_user_with_the_rights_of_the_manual_can_run_everything_and_see_nothing_else(
     for path in ["/api/v1/hosts", "/api/v1/queues", "/api/v1/counts", "/api/v1/jobs?limit=10", "/metrics"] {
         let _ = host.get(path).expect(200);
     }
+    let often = json!({"every_ms": 1000, "job": {"type": "counter", "input": {"steps": 1}}});
+    let put = host.request("PUT", "/api/v1/schedules/often", &[], often.to_string().as_bytes());
+    assert!(put.status < 300, "{}", put.body);
+    eventually("the schedule has fired", PATIENCE, || {
+        let schedule = host.get("/api/v1/schedules/often").expect(200);
+        schedule["history"].as_array().is_some_and(|fired| !fired.is_empty()).then_some(())
+    });
     assert_eq!(host.request("POST", "/api/v1/queues/counter/purge", &[], b"").status, 202);
     assert!(host.metric("waymark_redis_ping_seconds") > 0.0);
     let log = world.redis.command(&["ACL", "LOG"]);

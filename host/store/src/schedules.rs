@@ -273,19 +273,14 @@ impl Store {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let head = self.head(partition);
-        let mut pipeline = redis::pipe();
-        pipeline.atomic();
-        for table in ["sched", "schedst"] {
-            pipeline.cmd("HMGET").arg(format!("{head}{table}")).arg(names);
-        }
-        type Column = Vec<Option<Vec<u8>>>;
-        let (definitions, states): (Column, Column) = self.inner.link.pipeline(&pipeline).await?;
+        let mut call = self.call(&self.inner.scripts.read_schedules, partition);
+        call.arg(names);
+        let parts: Vec<Option<Vec<u8>>> = call.run().await?;
         let mut found = Vec::with_capacity(names.len());
-        for ((name, definition), state) in names.iter().zip(definitions).zip(states) {
-            let (Some(definition), Some(state)) = (definition, state) else { continue };
-            let schedule = rmp_serde::from_slice(&definition).map_err(|error| unreadable(name, error))?;
-            let state = rmp_serde::from_slice(&state).map_err(|error| unreadable(name, error))?;
+        for (name, parts) in names.iter().zip(parts.chunks_exact(2)) {
+            let [Some(definition), Some(state)] = parts else { continue };
+            let schedule = rmp_serde::from_slice(definition).map_err(|error| unreadable(name, error))?;
+            let state = rmp_serde::from_slice(state).map_err(|error| unreadable(name, error))?;
             found.push(StoredSchedule { schedule, state });
         }
         Ok(found)
