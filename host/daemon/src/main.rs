@@ -89,7 +89,10 @@ fn main() -> ExitCode {
         Command::Host(Host { command: Some(command), .. }) => run(cli::run(cli::Command::host(command))),
         Command::Client(command) => run(cli::run(command)),
         Command::Bench(arguments) => run(bench::run(arguments)),
-        Command::Completions { shell } => cli::shell::completions(Waymark::command(), shell),
+        Command::Completions { shell } => {
+            cli::shell::completions(Waymark::command(), shell);
+            Ok(())
+        }
         Command::Man { directory } => cli::shell::man(Waymark::command(), &directory),
     };
     match outcome {

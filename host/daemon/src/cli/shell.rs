@@ -1,18 +1,16 @@
 //! `waymark completions` and `waymark man`: made from the command line's own description.
 
+use super::table::say;
 use anyhow::Context as _;
 use clap::Command;
 use clap_complete::Shell;
-use std::{fs, io::Write as _, path::Path};
+use std::{fs, path::Path};
 
 /// Writes the completions for a shell to standard output.
-///
-/// # Errors
-/// Nobody reads them.
-pub fn completions(mut command: Command, shell: Shell) -> anyhow::Result<()> {
+pub fn completions(mut command: Command, shell: Shell) {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "waymark", &mut text);
-    std::io::stdout().write_all(&text).context("the completions cannot be written")
+    say!("{}", String::from_utf8_lossy(&text).trim_end());
 }
 
 /// Writes a man page for the program and each of its commands into a directory, which is made if need be.
