@@ -6,6 +6,7 @@
 use crate::api::password::Password;
 use crate::api::schedules::Definition;
 use crate::api::submission::{QUEUE_RULE, is_queue};
+use crate::signature;
 use anyhow::Context as _;
 use figment::{
     Figment,
@@ -49,6 +50,8 @@ pub struct Config {
     pub queues: BTreeMap<String, Limits>,
     /// Settings per job type; each overrides `defaults` as a whole table of its own keys.
     pub plugins: BTreeMap<String, TypeOverride>,
+    /// Which plugins this host takes.
+    pub plugins_policy: signature::Policy,
     /// Passwords and keys, by name; what needs one names it. Read when the host starts.
     pub secrets: BTreeMap<String, secrets::Source>,
     /// Language models, by name.
@@ -75,6 +78,7 @@ impl Default for Config {
             defaults: TypePolicy::default(),
             queues: BTreeMap::new(),
             plugins: BTreeMap::new(),
+            plugins_policy: signature::Policy::default(),
             secrets: BTreeMap::new(),
             llm: BTreeMap::new(),
             sql: BTreeMap::new(),
@@ -684,6 +688,7 @@ impl Config {
     }
 
     fn check_capabilities(&self) -> anyhow::Result<()> {
+        self.plugins_policy.check().map_err(|why| anyhow::anyhow!("plugins_policy.{why}"))?;
         secrets::Secrets::read(&self.secrets).map_err(anyhow::Error::msg)?;
         for (name, provider) in &self.llm {
             provider.check().map_err(|why| anyhow::anyhow!("llm.{name}.{why}"))?;

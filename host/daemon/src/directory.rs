@@ -6,7 +6,7 @@
 //!
 //! The folder is watched, and read again every second besides: file systems that send no events are common.
 
-use crate::{config::Config, metrics::Metrics};
+use crate::{config::Config, metrics::Metrics, signature};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -93,6 +93,27 @@ pub struct PluginStatus {
     pub versions: Vec<Version>,
 }
 
+impl PluginStatus {
+    /// One of a file that is not in service; why, the caller adds.
+    fn failed(name: String, file: String, bytes: u64) -> Self {
+        Self {
+            name,
+            file,
+            state: "failed".into(),
+            digest: None,
+            version: None,
+            description: None,
+            input_schema: None,
+            result_schema: None,
+            imports: Vec::new(),
+            bytes,
+            loaded_at: None,
+            error: None,
+            versions: Vec::new(),
+        }
+    }
+}
+
 /// Does an input fit?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Validation {
@@ -102,6 +123,19 @@ pub enum Validation {
     Unknown,
     /// It does not fit: one line per violation, each beginning with a JSON Pointer.
     Invalid(Vec<String>),
+}
+
+/// A plugin that somebody brings.
+#[derive(Clone, Copy, Debug)]
+pub struct Upload<'a> {
+    /// Job type; must be the name that the plugin says.
+    pub name: &'a str,
+    /// The file.
+    pub bytes: &'a [u8],
+    /// Detached signature, in Base64.
+    pub signature: Option<&'a str>,
+    /// It may replace a newer version.
+    pub forced: bool,
 }
 
 /// A version that workers shall hold.
@@ -137,10 +171,13 @@ pub struct Handle {
     scanned: watch::Receiver<bool>,
     directory: Arc<PathBuf>,
     versions_file: Arc<PathBuf>,
+    config: Arc<Config>,
+    executable: Arc<PathBuf>,
+    places: Arc<Semaphore>,
 }
 
-/// How to tell that a file changed: modification time and size, bytes.
-type Stamp = (SystemTime, u64);
+/// How to tell that a file changed: modification time and size, bytes; and when its signature was modified.
+type Stamp = (SystemTime, u64, Option<SystemTime>);
 
 /// A file that was read and compiled, or could not be.
 struct Compiled {
@@ -153,14 +190,12 @@ struct Service {
     handle: Handle,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
-    executable: PathBuf,
     engine: sandbox::Engine,
     /// What was last read of each file, and the type it gave.
     seen: HashMap<String, (Stamp, Option<String>)>,
     /// Files that are being compiled. One that changes meanwhile is compiled once more afterwards.
     compiling: JoinSet<Compiled>,
     busy: HashSet<String>,
-    places: Arc<Semaphore>,
     published: mpsc::UnboundedSender<(String, String)>,
 }
 
@@ -187,6 +222,9 @@ pub async fn start(
         scanned,
         directory: Arc::new(config.plugins_dir.clone()),
         versions_file: Arc::new(config.cache_dir().join("versions.json")),
+        config: config.clone(),
+        executable: Arc::new(executable),
+        places: Arc::new(Semaphore::new(COMPILERS)),
     };
     let engine = sandbox::Engine::new(&sandbox::EngineOptions {
         memory_budget_bytes: 1 << 30,
@@ -197,12 +235,10 @@ pub async fn start(
         handle: handle.clone(),
         config,
         metrics,
-        executable,
         engine,
         seen: HashMap::new(),
         compiling: JoinSet::new(),
         busy: HashSet::new(),
-        places: Arc::new(Semaphore::new(COMPILERS)),
         published,
     };
     service.recall();
@@ -311,7 +347,9 @@ impl Service {
             }
             if name.ends_with(".wasm") || name.ends_with(".cwasm") {
                 let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                present.insert(name, (modified, metadata.len()));
+                let signature = std::fs::metadata(signature::beside(&entry.path()));
+                let signed = signature.and_then(|metadata| metadata.modified()).ok();
+                present.insert(name, (modified, metadata.len(), signed));
             }
         }
         let gone: Vec<_> = self.seen.keys().filter(|name| !present.contains_key(*name)).cloned().collect();
@@ -329,12 +367,13 @@ impl Service {
         changed.sort();
         for (file, stamp) in changed {
             self.busy.insert(file.clone());
-            let (config, executable) = (self.config.clone(), self.executable.clone());
-            let (path, places) = (self.handle.directory.join(&file), self.places.clone());
+            let handle = self.handle.clone();
             self.compiling.spawn(async move {
-                // The semaphore is never closed.
-                let _place = places.acquire_owned().await.ok();
-                let outcome = compile(&config, &executable, &path, stamp.1).await;
+                let path = handle.directory.join(&file);
+                let outcome = match signature::read_beside(&path) {
+                    Ok(signature) => handle.compile(&path, stamp.1, signature.as_deref()).await,
+                    Err(error) => Err(Error::new("bad-signature", error.to_string())),
+                };
                 Compiled { file, stamp, outcome }
             });
         }
@@ -457,21 +496,7 @@ impl Service {
         }
         let name =
             Path::new(file).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        let status = PluginStatus {
-            name,
-            file: file.to_owned(),
-            state: "failed".into(),
-            digest: None,
-            version: None,
-            description: None,
-            input_schema: None,
-            result_schema: None,
-            imports: Vec::new(),
-            bytes: size,
-            loaded_at: None,
-            error: Some(error),
-            versions: Vec::new(),
-        };
+        let status = PluginStatus { error: Some(error), ..PluginStatus::failed(name, file.to_owned(), size) };
         shared.failed.insert(file.to_owned(), status);
     }
 
@@ -494,6 +519,17 @@ impl Service {
 }
 
 impl Handle {
+    async fn compile(
+        &self,
+        path: &Path,
+        size: u64,
+        signature: Option<&str>,
+    ) -> Result<sandbox::Compiled, Error> {
+        // The semaphore is never closed.
+        let _place = self.places.acquire().await.ok();
+        compile(&self.config, &self.executable, path, size, signature).await
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -580,18 +616,27 @@ impl Handle {
     /// is removed again and the version before it stays.
     ///
     /// # Errors
-    /// The name is malformed, the file cannot be written, or the plugin is refused.
-    pub async fn upload(&self, name: &str, bytes: &[u8]) -> Result<PluginStatus, Error> {
+    /// The name is malformed, the file cannot be written, or the plugin is refused; `downgrade` where it is older than
+    /// the version in service, and not forced.
+    pub async fn upload(&self, upload: Upload<'_>) -> Result<PluginStatus, Error> {
+        let Upload { name, bytes, signature, forced } = upload;
         let fits = (1..=64).contains(&name.len())
             && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
         if !fits {
             return Err(Error::new("bad-name", "a job type is named with 1 to 64 of a-z, 0-9, '_' and '-'"));
         }
+        // Asked first: a file that is in service already must not lose its signature either.
+        let admitted = self.config.plugins_policy.admit(bytes, signature);
+        admitted.map_err(|(code, message)| Error::new(code, message))?;
         let digest = hex::encode(Sha256::digest(bytes));
         let file = self.get(name).map(|status| status.file).filter(|file| !file.is_empty());
         let file = file.unwrap_or_else(|| format!("{name}.wasm"));
         let path = self.directory.join(&file);
+        if !forced {
+            self.refuse_downgrade(upload).await?;
+        }
         let before = std::fs::read(&path).ok();
+        let signed_before = signature::read_beside(&path).ok().flatten();
         // What is said of an older file must not be taken for an answer about this one.
         self.lock().failed.remove(&file);
         let write = |bytes: &[u8]| -> std::io::Result<()> {
@@ -601,7 +646,17 @@ impl Handle {
             temporary.persist(&path)?;
             Ok(())
         };
-        write(bytes).map_err(|error| Error::new("write-failed", error.to_string()))?;
+        // The signature goes first: the file must find it. Without one, that of the file before must not stay.
+        let sign = |signature: Option<&str>| match signature {
+            Some(signature) => std::fs::write(signature::beside(&path), signature),
+            None => match std::fs::remove_file(signature::beside(&path)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        };
+        sign(signature)
+            .and_then(|()| write(bytes))
+            .map_err(|error| Error::new("write-failed", error.to_string()))?;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(150);
         while tokio::time::Instant::now() < deadline {
             let _ = self.rescan.try_send(());
@@ -626,8 +681,8 @@ impl Handle {
                 _ => continue,
             };
             let undone = match &before {
-                Some(before) => write(before),
-                None => std::fs::remove_file(&path),
+                Some(before) => sign(signed_before.as_deref()).and_then(|()| write(before)),
+                None => sign(None).and_then(|()| std::fs::remove_file(&path)),
             };
             if let Err(undo) = undone {
                 tracing::warn!(error = %undo, file, "a refused upload cannot be undone");
@@ -635,6 +690,52 @@ impl Handle {
             return Err(error);
         }
         Err(Error::new("load-timeout", "the plugin was written but did not come into service within 150 s"))
+    }
+
+    /// Refuses a version that is older than the one in service. It is compiled for that, which is not done twice: what
+    /// was compiled is in the cache. Whatever else is wrong with it is found when it is put into service.
+    async fn refuse_downgrade(&self, upload: Upload<'_>) -> Result<(), Error> {
+        let Some(active) =
+            self.get(upload.name).filter(|status| status.state == "loaded").and_then(|status| status.version)
+        else {
+            return Ok(());
+        };
+        let draft = || -> std::io::Result<tempfile::NamedTempFile> {
+            let mut draft = tempfile::Builder::new().prefix(".upload-").tempfile_in(&*self.directory)?;
+            std::io::Write::write_all(&mut draft, upload.bytes)?;
+            Ok(draft)
+        };
+        let draft = draft().map_err(|error| Error::new("write-failed", error.to_string()))?;
+        let Ok(compiled) = self.compile(draft.path(), upload.bytes.len() as u64, upload.signature).await
+        else {
+            return Ok(());
+        };
+        let parse = |text: &str| semver::Version::parse(text).ok();
+        let (new, old) = (parse(&compiled.descriptor.version), parse(&active));
+        if new.zip(old).is_some_and(|(new, old)| new.cmp_precedence(&old).is_lt()) {
+            return Err(Error::new(
+                "downgrade",
+                format!(
+                    "version {} is older than version {active}, which is in service: repeat it with --force (?force=true) \
+                     if that is what you want",
+                    compiled.descriptor.version
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Shows why a plugin that came from elsewhere is not in service.
+    pub fn tell_refused(&self, name: &str, error: Error) {
+        let mut shared = self.lock();
+        if let Some(known) = shared.types.get_mut(name) {
+            known.status.error = Some(error);
+            return;
+        }
+        let file = format!("{name}.wasm");
+        let status =
+            PluginStatus { error: Some(error), ..PluginStatus::failed(name.to_owned(), file.clone(), 0) };
+        shared.failed.insert(file, status);
     }
 
     /// Removes the file of a type: it retires. `false` where there is none.
@@ -647,8 +748,10 @@ impl Handle {
         else {
             return Ok(false);
         };
-        std::fs::remove_file(self.directory.join(&status.file))
-            .map_err(|error| Error::new("remove-failed", error.to_string()))?;
+        let path = self.directory.join(&status.file);
+        std::fs::remove_file(&path).map_err(|error| Error::new("remove-failed", error.to_string()))?;
+        // One without its file means nothing.
+        let _ = std::fs::remove_file(signature::beside(&path));
         let _ = self.rescan.try_send(());
         Ok(true)
     }
@@ -678,11 +781,13 @@ impl Handle {
     }
 }
 
+/// Compiles a file that the policy admits.
 async fn compile(
     config: &Config,
     executable: &Path,
     path: &Path,
     size: u64,
+    signature: Option<&str>,
 ) -> Result<sandbox::Compiled, Error> {
     if path.extension().is_some_and(|ending| ending == "cwasm") {
         return Err(Error::new(
@@ -696,9 +801,23 @@ async fn compile(
             format!("{size} bytes are more than api.upload_bytes_max = {}", config.api.upload_bytes_max),
         ));
     }
-    sandbox::compile_in_child(executable, path, &config.cache_dir())
+    let mut admitted = None;
+    if config.plugins_policy.asks() {
+        let bytes = tokio::fs::read(path).await;
+        let bytes =
+            bytes.map_err(|error| Error::new("host-error", format!("the file cannot be read: {error}")))?;
+        let admit = config.plugins_policy.admit(&bytes, signature);
+        admit.map_err(|(code, message)| Error::new(code, message))?;
+        admitted = Some(hex::encode(Sha256::digest(&bytes)));
+    }
+    let compiled = sandbox::compile_in_child(executable, path, &config.cache_dir())
         .await
-        .map_err(|error| Error::new(error.code(), error.to_string()))
+        .map_err(|error| Error::new(error.code(), error.to_string()))?;
+    // What was admitted must be what was compiled: the file may have been replaced in between.
+    if admitted.is_some_and(|digest| digest != compiled.digest) {
+        return Err(Error::new("bad-signature", "the file changed while its signature was checked"));
+    }
+    Ok(compiled)
 }
 
 /// The limits of a job type, in the sandbox's words.

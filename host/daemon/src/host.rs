@@ -9,6 +9,7 @@ use crate::{
     metrics::Metrics,
     scale::{self, Chosen},
     scheduler::{self, Maintenance},
+    sharing,
     worker::protocol::{self, Assignment, Order, Report},
 };
 use anyhow::Context as _;
@@ -112,6 +113,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     if config.worker.start_paused {
         store.pause_host(&id, true).await?;
     }
+    let sharing = sharing::Handle::new(store.clone(), plugins.clone(), &config);
     let context = api::Context {
         store: store.clone(),
         directory: plugins.clone(),
@@ -125,6 +127,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         ready,
         drain: drain.clone(),
         maintenance: maintenance.clone(),
+        sharing: sharing.clone(),
     };
     let listener = tokio::net::TcpListener::bind(config.api.listen)
         .await
@@ -181,6 +184,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     background.spawn(scheduler.run());
     background.spawn(history::run(id.clone(), store.clone(), metrics.clone()));
     background.spawn(spread(store.clone()));
+    background.spawn(sharing.run());
     {
         let (store, id, wants) = (store.clone(), id.clone(), wants.clone());
         background.spawn(async move {

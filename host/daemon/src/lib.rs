@@ -5,7 +5,7 @@
 //! one costs no other job. In the order a job meets them:
 //!
 //! * [`config`]: every setting, its default and its unit.
-//! * [`directory`]: files in a folder become job types.
+//! * [`directory`]: files in a folder become job types. [`signature`]: which of them. [`sharing`]: on all hosts.
 //! * [`api`]: the HTTP control API. `dashboard`: pages for people. [`history`]: what the last two days were like.
 //! * [`host`]: the control process. [`embedded`]: its private Redis.
 //! * [`scheduler`]: schedules, and what is done once for all hosts.
@@ -26,5 +26,7 @@ pub mod load;
 pub mod metrics;
 pub mod scale;
 pub mod scheduler;
+pub mod sharing;
+pub mod signature;
 pub mod telemetry;
 pub mod worker;

@@ -18,6 +18,7 @@
 //! * `waiting`: what a worker could claim now.
 //! * `schedules`: schedules, and which host leads.
 //! * `kv`: what job types remember beyond their jobs.
+//! * `plugins`: files that all hosts share.
 //! * `llm`: what hosts share about language models.
 //! * `history`: what the last two days were like.
 //! * `events`: what other processes publish.
@@ -35,6 +36,7 @@ mod llm;
 mod maintenance;
 mod objects;
 mod pack;
+mod plugins;
 mod queues;
 mod schedules;
 mod script;
@@ -53,6 +55,7 @@ pub use jobs::{
 pub use limits::{Flow, Known};
 pub use link::Tls;
 pub use objects::ObjectOptions;
+pub use plugins::{NewPlugin, SharedPlugin};
 pub use queues::Queue;
 pub use schedules::{FireRequest, Fired, Outcome, PutAnswer, ScheduleState, StoredSchedule};
 pub use waiting::Waiting;

@@ -46,7 +46,7 @@ pub mod sign_in;
 pub mod submission;
 pub mod workflows;
 
-use crate::{config, directory, host::Readiness, metrics::Metrics, scheduler::Maintenance};
+use crate::{config, directory, host::Readiness, metrics::Metrics, scheduler::Maintenance, sharing};
 use axum::{
     Router,
     routing::{get, post},
@@ -90,6 +90,8 @@ pub struct Context {
     pub drain: mpsc::Sender<()>,
     /// What built-in schedules do.
     pub maintenance: Arc<Maintenance>,
+    /// What all hosts are given.
+    pub sharing: sharing::Handle,
 }
 
 /// What every handler can reach.
@@ -102,6 +104,7 @@ pub struct Service {
     ready: watch::Receiver<Readiness>,
     drain: mpsc::Sender<()>,
     pub(crate) maintenance: Arc<Maintenance>,
+    pub(crate) sharing: sharing::Handle,
     pub(crate) guard: auth::Guard,
     /// Passwords that are checked at once.
     sign_ins: Semaphore,
@@ -135,6 +138,7 @@ impl Service {
             ready: context.ready,
             drain: context.drain,
             maintenance: context.maintenance,
+            sharing: context.sharing,
         }))
     }
 

@@ -4,21 +4,25 @@ use super::{
     Service,
     answer::Json,
     error::{Code, Problem},
-    request::{self, Name, reply, shorten},
+    request::{self, Name, Params, reply, shorten},
 };
-use crate::directory::PluginStatus;
+use crate::directory::{PluginStatus, Upload};
 use axum::{
     body::Body,
     extract::State as Shared,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
+use waymark_store::NewPlugin;
 
 /// Time to send a plugin; compiling comes on top.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Longest signature that is looked at, characters.
+const SIGNATURE_CHARACTERS_MAX: usize = 128;
 
 /// A plugin as `GET /plugins` shows it. The document of the API only; the directory writes it.
 #[derive(ToSchema)]
@@ -128,11 +132,25 @@ pub(super) async fn show(
     Ok(reply(StatusCode::OK, &plugin))
 }
 
-/// Puts a plugin into this host's directory, and answers when it is in service. A refused one leaves the version
-/// before it in service.
+/// How a plugin is brought.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct How {
+    /// It may replace a newer version. Default false.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Puts a plugin into this host's directory, and answers when it is in service; the other hosts take it within seconds.
+/// A refused one leaves the version before it in service, and goes nowhere.
 #[utoipa::path(
     put, path = "/api/v1/plugins/{type}", tag = "plugins", operation_id = "put_plugin",
-    params(("type" = String, Path, description = "Job type; must be the name that the plugin says.")),
+    params(
+        ("type" = String, Path, description = "Job type; must be the name that the plugin says."),
+        How,
+        ("Waymark-Signature" = Option<String>, Header, description = "Detached signature: Ed25519 over the body, in Base64."),
+    ),
     request_body(content = Vec<u8>, content_type = "application/wasm"),
     responses(
         (status = 201, description = "A new type is in service.", body = Plugin),
@@ -142,16 +160,25 @@ pub(super) async fn show(
 pub(super) async fn put(
     Shared(service): Shared<Arc<Service>>,
     Name(name): Name,
+    Params(How { force }): Params<How>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let signature = signature(&headers)?;
     let wasm = request::body(body, service.settings.upload_bytes_max, UPLOAD_TIMEOUT).await?;
     let known = service.directory.get(&name).is_some();
-    let plugin = service.directory.upload(&name, &wasm).await?;
+    let upload = Upload { name: &name, bytes: &wasm, signature, forced: force };
+    let plugin = service.directory.upload(upload).await?;
     tracing::info!(plugin = name, digest = plugin.digest, "plugin uploaded");
+    if let (Some(digest), Some(version)) = (&plugin.digest, &plugin.version) {
+        let new = NewPlugin { name: &name, digest, file: &wasm, version, forced: force, signature };
+        service.sharing.share(new).await?;
+    }
     Ok(reply(if known { StatusCode::OK } else { StatusCode::CREATED }, &plugin))
 }
 
-/// Removes a plugin from this host's directory: the type retires. Running jobs end or move.
+/// Removes a plugin from this host's directory, and from those of all hosts if it was uploaded: the type retires.
+/// Running jobs end or move.
 #[utoipa::path(
     delete, path = "/api/v1/plugins/{type}", tag = "plugins", operation_id = "delete_plugin",
     params(("type" = String, Path, description = "Job type.")),
@@ -162,11 +189,26 @@ pub(super) async fn delete(
     Name(name): Name,
 ) -> Result<Response, Problem> {
     let removed = service.directory.remove(&name).await.map_err(|error| Problem::internal(&error.message))?;
-    if !removed {
+    let withdrawn = service.sharing.withdraw(&name).await?;
+    if !removed && !withdrawn {
         return Err(unknown(&name));
     }
     tracing::info!(plugin = name, "plugin removed");
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The detached signature that came along.
+fn signature(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(value) = headers.get("waymark-signature") else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| {
+        text.len() <= SIGNATURE_CHARACTERS_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
+    });
+    match text {
+        Some(text) => Ok(Some(text)),
+        None => {
+            Err(Problem::new(Code::InvalidHeader, "Waymark-Signature: a signature in Base64 is expected."))
+        }
+    }
 }
 
 fn unknown(name: &str) -> Problem {

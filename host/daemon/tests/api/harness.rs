@@ -118,6 +118,7 @@ impl Host {
         let (stop, stopped) = watch::channel(false);
         let context = api::Context {
             store: store.clone(),
+            sharing: waymark::sharing::Handle::new(store.clone(), directory.clone(), &config),
             directory,
             host: api::HostInfo {
                 id: "host-1".into(),
