@@ -6,6 +6,7 @@
 //! * [`postgres::Postgres`]: a real server on a free port.
 //! * [`redis::Redis`]: a real server on a free port, which can be killed and started again with its data.
 //! * [`cluster::Cluster`]: real servers that form a Cluster.
+//! * [`registry::Registry`]: a real registry of containers on a free port.
 //! * [`endpoint::Endpoint`]: a scripted HTTP server that counts.
 //! * [`guest`]: where plugins come from.
 //!
@@ -26,6 +27,7 @@ pub mod guest;
 pub mod host;
 pub mod postgres;
 pub mod redis;
+pub mod registry;
 mod world;
 
 pub use world::World;

@@ -80,6 +80,7 @@ fn test() -> anyhow::Result<()> {
     setup::postgres()?;
     setup::prometheus()?;
     setup::browser()?;
+    setup::registry()?;
     run(cargo().args(["fmt", "--all", "--check"]))?;
     guests::build()?;
     // The system tests run the binary; it is built first, so that they never wait for it.

@@ -42,6 +42,11 @@ pub(crate) fn prometheus() -> anyhow::Result<()> {
     if has("prometheus") && has("promtool") { Ok(()) } else { install_quietly(&["prometheus"]) }
 }
 
+/// The registry of containers that tests start for themselves.
+pub(crate) fn registry() -> anyhow::Result<()> {
+    if has("docker-registry") { Ok(()) } else { install_quietly(&["docker-registry"]) }
+}
+
 /// The PostgreSQL server that tests start for themselves, and its client.
 pub(crate) fn postgres() -> anyhow::Result<()> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

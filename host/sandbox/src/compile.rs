@@ -226,6 +226,21 @@ fn length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     Some((usize::try_from(number).ok()?, &bytes[last + 1..]))
 }
 
+/// Names of what the component in `bytes` imports, or the core module that carries its world. Compiles nothing.
+///
+/// # Errors
+/// As for a file that is no component.
+pub fn imports(bytes: &[u8]) -> Result<Vec<String>, LoadError> {
+    let component = component(bytes)?;
+    let decoded = wit_component::decode(&component)
+        .map_err(|error| LoadError::new("invalid-wasm", format!("{error:#}")))?;
+    let wit_component::DecodedWasm::Component(resolve, world) = decoded else {
+        return Err(LoadError::new("no-world", "this is a package of interfaces, not a component"));
+    };
+    let world = &resolve.worlds[world];
+    Ok(world.imports.keys().map(|key| resolve.name_world_key(key)).collect())
+}
+
 fn invalid(error: &wasmtime::Error) -> LoadError {
     let text = format!("{error:#}");
     if error.is::<std::io::Error>() {

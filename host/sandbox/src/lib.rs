@@ -39,7 +39,7 @@ mod turns;
 mod wasi;
 
 pub use child::{compile_in_child, compile_main};
-pub use compile::{Compiled, compile_file};
+pub use compile::{Compiled, compile_file, imports};
 pub use descriptor::Descriptor;
 pub use engine::{Engine, EngineOptions};
 pub use error::LoadError;

@@ -1,13 +1,16 @@
 //! `waymark plugin`: `new`, `build`, `check` and `run` work on this machine alone, for authors; `list`, `show`,
-//! `install` and `remove` ask a host, and `replay` asks one for the job that it then runs here.
+//! `install` and `remove` ask a host, `push` a registry, and `replay` asks one for the job that it then runs here.
 
 mod build;
 mod check;
 mod conformance;
+mod language;
+mod origin;
 mod recording;
 mod replay;
 mod run;
 mod scaffold;
+mod sign;
 
 use super::{
     Client, Remote,
@@ -23,9 +26,9 @@ use std::path::PathBuf;
 /// What to do with plugins.
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
-    /// Begin a job type in Rust: a new crate with a test and an input to try.
+    /// Begin a job type in Rust, Python, JavaScript or C: a new project with a test and an input to try.
     New(scaffold::New),
-    /// Compile a job type in Rust to a .wasm file.
+    /// Make a .wasm file of a job type in Rust, Python, JavaScript or C.
     Build(build::Build),
     /// Check a .wasm file as a host does, and show what it says of itself; with an input, crash a job again and again.
     Check(Box<check::Check>),
@@ -40,14 +43,41 @@ pub enum PluginCommand {
         /// Job type.
         name: String,
     },
-    /// Put a .wasm file into service on a host.
+    /// Put a plugin into service on all hosts: a .wasm file, an http(s):// address, or a place oci://HOST/NAME:TAG. The
+    /// signature comes from the file with .sig behind its name, or the layer's annotation.
     Install {
-        /// The file.
-        wasm: PathBuf,
-        /// Job type [default: the file's name without its ending].
+        /// The file, address, or place in a registry.
+        from: String,
+        /// Job type [default: the file's name without its ending, or the last part of the registry's name].
         #[arg(long, value_name = "TYPE")]
         name: Option<String>,
+        /// Which file is meant: sha256: and 64 hexadecimal digits. Needed with an address.
+        #[arg(long, value_name = "DIGEST")]
+        digest: Option<String>,
+        /// Take it though it is older than the version in service.
+        #[arg(long)]
+        force: bool,
+        /// Who asks a registry.
+        #[command(flatten)]
+        registry: origin::Registry,
     },
+    /// Write a .wasm file to a registry of containers, with the signature beside it.
+    Push {
+        /// The file.
+        wasm: PathBuf,
+        /// Where to: oci://HOST/NAME:TAG.
+        to: String,
+        /// Who asks a registry.
+        #[command(flatten)]
+        registry: origin::Registry,
+    },
+    /// Make a key that plugins are signed with.
+    Keygen {
+        /// File to write.
+        file: PathBuf,
+    },
+    /// Sign a .wasm file: writes FILE.wasm.sig.
+    Sign(sign::Sign),
     /// Retire a job type on a host.
     Remove {
         /// Job type.
@@ -65,6 +95,17 @@ pub async fn run(remote: &Remote, command: PluginCommand) -> anyhow::Result<()> 
         PluginCommand::Build(build) => build::run(&build, remote.json),
         PluginCommand::Check(check) => check::run(&check, remote.json).await,
         PluginCommand::Run(run) => run::run(*run, remote.json).await,
+        PluginCommand::Keygen { file } => sign::keygen(&file, remote.json),
+        PluginCommand::Sign(sign) => sign::sign(&sign, remote.json),
+        PluginCommand::Push { wasm, to, registry } => {
+            let pushed = origin::push(&wasm, &to, &registry).await?;
+            if remote.json {
+                say!("{}", pretty(&serde_json::json!({"to": to, "manifest": pushed})));
+            } else {
+                say!("{} is at {to}", wasm.display());
+            }
+            Ok(())
+        }
         PluginCommand::Replay(replay) => replay::run(&Client::new(remote)?, &replay).await,
         command => ask(&Client::new(remote)?, command).await,
     }
@@ -77,6 +118,9 @@ async fn ask(client: &Client, command: PluginCommand) -> anyhow::Result<()> {
         | PluginCommand::Build(_)
         | PluginCommand::Check(_)
         | PluginCommand::Run(_)
+        | PluginCommand::Push { .. }
+        | PluginCommand::Keygen { .. }
+        | PluginCommand::Sign(_)
         | PluginCommand::Replay(_) => {}
         PluginCommand::List => {
             let answer: Value = client.get("/api/v1/plugins", &[]).await?;
@@ -110,18 +154,16 @@ async fn ask(client: &Client, command: PluginCommand) -> anyhow::Result<()> {
             let answer: Value = client.get(&format!("/api/v1/plugins/{}", segment(&name)), &[]).await?;
             say!("{}", pretty(&answer));
         }
-        PluginCommand::Install { wasm, name } => {
-            let bytes = std::fs::read(&wasm).with_context(|| format!("{} cannot be read", wasm.display()))?;
-            let name = match name {
-                Some(name) => name,
-                None => wasm
-                    .file_stem()
-                    .and_then(|stem| stem.to_str())
-                    .context("the file's name is no job type: name it with --name")?
-                    .to_owned(),
-            };
+        PluginCommand::Install { from, name, digest, force, registry } => {
+            let fetched = origin::fetch(&from, digest.as_deref(), &registry).await?;
+            let name =
+                name.or(fetched.stem).context("the file's name is no job type: name it with --name")?;
             let request = client.request(Method::PUT, &format!("/api/v1/plugins/{}", segment(&name)));
-            let request = request.header("content-type", "application/wasm").body(bytes);
+            let mut request = request.header("content-type", "application/wasm").query(&[("force", force)]);
+            if let Some(signature) = fetched.signature {
+                request = request.header("waymark-signature", signature);
+            }
+            let request = request.body(fetched.bytes);
             let answer: Value = read(client.send(request).await?).await?;
             if !client.print(&answer) {
                 say!(

@@ -1,93 +1,94 @@
-//! `waymark plugin build`: one crate to one `.wasm` file.
+//! `waymark plugin build`: one project to one `.wasm` file.
 
+mod crates;
+mod others;
+
+use super::language::Language;
 use crate::cli::{client::pretty, table::say};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
-use serde::Deserialize;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
-use waymark_build::Toolchain;
+use waymark_sandbox as sandbox;
 
 /// What to compile.
 #[derive(Args, Debug)]
 pub struct Build {
-    /// Folder of the crate.
+    /// Folder of the project.
     #[arg(default_value = ".")]
     path: PathBuf,
-    /// File to write [default: target/NAME.wasm of the crate].
+    /// File to write [default: target/NAME.wasm of the project; NAME is the crate's name, or the folder's].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Virtual environment with the tool chain for Python or C [default: target/venv, made from requirements.txt].
+    #[arg(long, value_name = "DIR", env = "WAYMARK_VENV")]
+    venv: Option<PathBuf>,
 }
 
-/// A line of cargo's about something that was built.
-#[derive(Deserialize)]
-struct Artifact {
-    manifest_path: PathBuf,
-    filenames: Vec<PathBuf>,
+/// A file that was built, and where it goes unless told otherwise.
+struct Built {
+    file: PathBuf,
+    default: PathBuf,
 }
 
-/// Compiles the crate and says where the file is.
+/// Compiles the project and says where the file is.
 ///
 /// # Errors
-/// There is no crate or no tool chain, it does not compile, or the file cannot be written.
+/// There is no project or no tool chain, it does not compile, or the file cannot be written.
 pub(super) fn run(build: &Build, json: bool) -> anyhow::Result<()> {
-    let manifest = build.path.join("Cargo.toml");
-    ensure!(manifest.is_file(), "{} is no folder of a crate: it has no Cargo.toml", build.path.display());
+    let path = build.path.display();
+    let language = Language::of(&build.path).with_context(|| {
+        format!(
+            "{path} is no folder of a job type: it has no Cargo.toml (Rust), package.json (JavaScript), job.py \
+             (Python) or job.c (C). Begin one with `waymark plugin new`"
+        )
+    })?;
     let folder = fs::canonicalize(&build.path)?;
-    let built = compile(&folder)?;
-    let name = package(&folder.join("Cargo.toml"))?;
+    let built = match language {
+        Language::Rust => crates::build(&folder)?,
+        Language::Python => others::python(&folder, build.venv.as_deref())?,
+        Language::Js => others::js(&folder)?,
+        Language::C => others::c(&folder, build.venv.as_deref())?,
+    };
     let out = match &build.out {
         Some(out) => out.clone(),
-        // target/wasm32-unknown-unknown/guest/name.wasm
         None => {
-            let target = built.ancestors().nth(3).context("cargo has no target folder")?;
-            // As short as the user named the crate.
-            let target =
-                target.strip_prefix(&folder).map_or(target.to_owned(), |below| build.path.join(below));
-            let target = target.strip_prefix(".").map(Path::to_owned).unwrap_or(target);
-            target.join(format!("{name}.wasm"))
+            // As short as the user named the project.
+            let out = built.default.strip_prefix(&folder).map(|below| build.path.join(below));
+            let out = out.unwrap_or(built.default);
+            out.strip_prefix(".").map(Path::to_owned).unwrap_or(out)
         }
     };
-    let bytes = place(&built, &out).with_context(|| format!("{} cannot be written", out.display()))?;
+    let bytes = place(&built.file, &out).with_context(|| format!("{} cannot be written", out.display()))?;
+    let wasm = fs::read(&out).with_context(|| format!("{} cannot be read", out.display()))?;
+    let imports = sandbox::imports(&wasm).with_context(|| format!("{} is no component", out.display()))?;
     if json {
-        say!("{}", pretty(&serde_json::json!({"file": out, "bytes": bytes})));
+        say!("{}", pretty(&serde_json::json!({"file": out, "bytes": bytes, "imports": imports})));
     } else {
-        say!("{}: {bytes} bytes", out.display());
+        say!("{}: {bytes} bytes, imports {}", out.display(), listed(&imports));
     }
     Ok(())
 }
 
-fn compile(folder: &Path) -> anyhow::Result<PathBuf> {
-    let mut command: Command = Toolchain::find(folder)?.cargo(folder);
-    // Messages for people go to standard error; standard output names what was built.
-    command.arg("--message-format=json-render-diagnostics").stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = command.output().context("cargo cannot be started: install Rust, https://rustup.rs")?;
-    ensure!(output.status.success(), "cargo build failed: {}", output.status);
-    let manifest = folder.join("Cargo.toml");
-    let found = output
-        .stdout
-        .split(|byte| *byte == b'\n')
-        // Lines about other things have other fields.
-        .filter_map(|line| serde_json::from_slice::<Artifact>(line).ok())
-        .filter(|artifact| artifact.manifest_path == manifest)
-        .flat_map(|artifact| artifact.filenames)
-        .find(|file| file.extension().is_some_and(|ending| ending == "wasm"));
-    match found {
-        Some(file) => Ok(file),
-        None => bail!(
-            "{} gives no .wasm file: a job type is a package with `crate-type = [\"cdylib\", \"rlib\"]` under `[lib]`",
-            manifest.display()
-        ),
-    }
+fn listed(imports: &[String]) -> String {
+    if imports.is_empty() { "nothing".into() } else { imports.join(", ") }
 }
 
-fn package(manifest: &Path) -> anyhow::Result<String> {
-    let table: toml::Table = fs::read_to_string(manifest)?.parse()?;
-    let name = table.get("package").and_then(|package| package.get("name")).and_then(toml::Value::as_str);
-    Ok(name.context("the package has no name")?.to_owned())
+/// Runs a tool, whose words go to standard error: standard output is for what was built.
+fn tool(command: &mut Command, missing: &str) -> anyhow::Result<()> {
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    eprintln!("+ {}", words.join(" "));
+    let name = words.first().cloned().unwrap_or_default();
+    command.stdin(std::process::Stdio::null()).stdout(std::io::stderr());
+    let status = command.status().with_context(|| format!("{name} cannot be started: {missing}"))?;
+    ensure!(status.success(), "{name} failed: {status}");
+    Ok(())
 }
 
 /// Written beside and renamed: the place may be a plugin directory that a host watches.

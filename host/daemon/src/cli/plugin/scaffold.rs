@@ -1,5 +1,6 @@
-//! `waymark plugin new`: a crate that is a whole job type, small enough to be read at once.
+//! `waymark plugin new`: a project that is a whole job type, small enough to be read at once.
 
+use super::language::Language;
 use crate::cli::{client::pretty, table::say};
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -8,9 +9,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const MANIFEST: &str = include_str!("template/Cargo.toml");
-const LIBRARY: &str = include_str!("template/lib.rs");
-const INPUT: &str = include_str!("template/input.json");
 const NAME_BYTES_MAX: usize = 64;
 /// Job types whose crates must be called otherwise: cargo or the compiler refuses these names, or a dependency has
 /// them.
@@ -22,51 +20,70 @@ const TAKEN: [&str; 10] =
 pub struct New {
     /// Job type, and folder to make: 1 to 64 of a-z, 0-9, '_' and '-'.
     name: String,
-    /// Folder of the SDK [default: the SDK in the repository of this version of waymark].
+    /// Language to write it in.
+    #[arg(long, value_enum, default_value_t = Language::Rust)]
+    lang: Language,
+    /// Folder of the SDK for Rust [default: the SDK in the repository of this version of waymark]. Projects in other
+    /// languages hold their own copy.
     #[arg(long, value_name = "PATH")]
     sdk: Option<PathBuf>,
 }
 
-/// Writes the crate.
+/// Writes the project.
 ///
 /// # Errors
 /// The name is no job type, the folder exists, or it cannot be written.
 pub(super) fn run(new: &New, json: bool) -> anyhow::Result<()> {
-    let name = new.name.as_str();
+    let (name, language) = (new.name.as_str(), new.lang);
     let legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
     ensure!(
         (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(legal),
         "{name:?} is no job type: it is named with 1 to 64 of a-z, 0-9, '_' and '-'"
     );
+    let rust = language == Language::Rust;
+    ensure!(
+        rust || new.sdk.is_none(),
+        "--sdk is for Rust: a project in another language holds its own copy of the SDK"
+    );
     let sdk = dependency(new.sdk.as_deref())?;
-    let package = package(name);
+    let package = if rust { package(name) } else { name.to_owned() };
     let folder = Path::new(name);
     // Fails where anything of that name exists.
     fs::create_dir(folder).with_context(|| format!("the folder {name} cannot be made"))?;
-    let write = |file: &str, text: &str| {
-        fs::write(folder.join(file), text).with_context(|| format!("{name}/{file} cannot be written"))
-    };
-    fs::create_dir(folder.join("src"))?;
-    write("Cargo.toml", &MANIFEST.replace("{package}", &package).replace("{sdk}", &sdk))?;
-    write("src/lib.rs", &LIBRARY.replace("{name}", name))?;
-    write("input.json", INPUT)?;
-    write(".gitignore", "/target\n")?;
+    for (file, bytes) in language.files() {
+        let path = folder.join(file);
+        let write = || -> std::io::Result<()> {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            match std::str::from_utf8(bytes) {
+                // Only in what is the author's own is there anything to fill in.
+                Ok(text) if !file.starts_with("sdk/") && !file.starts_with("waymark/") => {
+                    let text = text.replace("{package}", &package).replace("{sdk}", &sdk);
+                    fs::write(&path, text.replace("{name}", name))
+                }
+                _ => fs::write(&path, bytes),
+            }
+        };
+        write().with_context(|| format!("{name}/{file} cannot be written"))?;
+    }
     let wasm = format!("target/{package}.wasm");
     if json {
-        say!(
-            "{}",
-            pretty(
-                &serde_json::json!({"folder": name, "package": package, "wasm": format!("{name}/{wasm}")})
-            )
-        );
+        let wasm = format!("{name}/{wasm}");
+        say!("{}", pretty(&serde_json::json!({"folder": name, "package": package, "wasm": wasm})));
         return Ok(());
     }
-    say!("{name} is made: src/lib.rs is the job type, input.json an input to try. Next:");
+    say!("{name} is made: {} is the job type, input.json an input to try. Next:", language.source());
     say!("");
     say!("  cd {name}");
-    say!("  cargo test");
+    if rust {
+        say!("  cargo test");
+    }
     say!("  waymark plugin build");
-    say!("  waymark plugin check {wasm}");
+    if let Some(tests) = language.tests().filter(|_| !rust) {
+        say!("  {tests}");
+    }
+    say!("  waymark plugin check {wasm} --input @input.json");
     say!("  waymark plugin run {wasm} --input @input.json");
     say!("");
     say!("To put it into service: waymark plugin install {wasm}{}", install_as(name, &package));
