@@ -9,6 +9,7 @@ pub mod client;
 pub mod errors;
 pub mod host;
 pub mod job;
+pub mod migrate;
 pub mod plugin;
 pub mod queue;
 pub mod scale;
@@ -98,6 +99,12 @@ pub enum Command {
         #[command(flatten)]
         which: audit::Which,
     },
+    /// Write down what another task queue would become.
+    Migrate {
+        /// From where.
+        #[command(subcommand)]
+        command: migrate::MigrateCommand,
+    },
     /// Print what `api.users` keeps of a password, which is read from standard input.
     Password,
     /// `waymark host list|drain`: the daemon's own command carries it.
@@ -127,6 +134,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Schedule { remote, command } => schedule::run(&Client::new(&remote)?, command).await,
         Command::Workflow { remote, command } => workflow::run(&Client::new(&remote)?, command).await,
         Command::Audit { remote, which } => audit::run(&Client::new(&remote)?, which).await,
+        Command::Migrate { command } => migrate::run(&command),
         Command::Password => audit::password(),
         Command::Host(command) => host::run(command).await,
     }
