@@ -11,6 +11,7 @@
 //! * [`llm`]: requests to language models, as limits and budgets see them.
 //! * [`retry`]: failures, the retry policy and its back-off.
 //! * [`fingerprint`]: what failures have in common.
+//! * [`route`]: which version of a job type, or who else, runs a job; canaries and their guards.
 //! * [`workflow`]: graphs of jobs, and what to start next.
 //! * [`schedule`]: at which times jobs are made.
 //! * [`scale`]: how many slots there should be.
@@ -22,6 +23,7 @@ pub mod id;
 pub mod llm;
 pub mod record;
 pub mod retry;
+pub mod route;
 pub mod scale;
 pub mod schedule;
 pub mod state;
