@@ -6,6 +6,7 @@
 //! * [`id`]: job identifiers, which carry their creation time and their partition.
 //! * [`state`]: the states, the controls, and which control is legal in which state.
 //! * [`record`]: the immutable [`record::Spec`] and the mutable [`record::Record`] of a job.
+//! * [`redact`]: what people are not shown of a job.
 //! * [`flow`]: limits of a queue and its flow keys.
 //! * [`bucket`]: values that a job type remembers beyond its jobs.
 //! * [`llm`]: requests to language models, as limits and budgets see them.
@@ -15,6 +16,7 @@
 //! * [`workflow`]: graphs of jobs, and what to start next.
 //! * [`schedule`]: at which times jobs are made.
 //! * [`scale`]: how many slots there should be.
+//! * [`trace`]: where in a distributed trace a job stands.
 
 pub mod bucket;
 pub mod fingerprint;
@@ -22,11 +24,13 @@ pub mod flow;
 pub mod id;
 pub mod llm;
 pub mod record;
+pub mod redact;
 pub mod retry;
 pub mod route;
 pub mod scale;
 pub mod schedule;
 pub mod state;
+pub mod trace;
 pub mod workflow;
 
 pub use fingerprint::Fingerprint;
@@ -35,3 +39,4 @@ pub use record::{FailedAttempt, Firing, JobError, Progress, Record, Spec, Webhoo
 pub use retry::{Backoff, Failure, RetryPolicy};
 pub use schedule::Schedule;
 pub use state::{Control, State};
+pub use trace::Trace;

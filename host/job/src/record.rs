@@ -3,7 +3,7 @@
 //! JSON values travel as text: neither the store nor the worker has a reason to look inside.
 //! The scripts of the store read both as MessagePack maps; the short field names are theirs.
 
-use crate::{JobId, RetryPolicy};
+use crate::{JobId, RetryPolicy, Trace};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -73,6 +73,9 @@ pub struct Spec {
     /// Who is told of the job's end.
     #[serde(rename = "wh", default, skip_serializing_if = "Vec::is_empty")]
     pub webhooks: Vec<Webhook>,
+    /// The span that asked for it.
+    #[serde(rename = "tr", default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
 }
 
 /// Somebody who is told of a job's end over HTTP.

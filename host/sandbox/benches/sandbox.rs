@@ -83,6 +83,7 @@ fn context() -> JobContext {
         signals: HashMap::new(),
         yield_flag: Arc::default(),
         logs: Box::new(drop),
+        calls: None,
         child_id: Box::new(|_, _| String::new()),
     }
 }

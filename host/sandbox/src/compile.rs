@@ -321,6 +321,7 @@ fn nobody() -> JobContext {
         signals: HashMap::new(),
         yield_flag: Arc::default(),
         logs: Box::new(drop),
+        calls: None,
         child_id: Box::new(|_, _| String::new()),
     }
 }

@@ -3,7 +3,7 @@
 //! A bucket belongs to one job type: no other can open it. The sandbox knows no store: whoever runs it brings
 //! [`Buckets`].
 
-use crate::{fault::Stop, state::State};
+use crate::{calls::Ongoing, fault::Stop, state::State};
 use serde::{Deserialize, Serialize};
 use std::{num::NonZeroU64, sync::Arc, time::Instant};
 use wasmtime::{Result, component::Resource};
@@ -83,14 +83,18 @@ fn quota(bucket: &Bucket) -> Error {
 }
 
 /// Waits for the store no longer than the step allows.
-async fn kept<T>(end: Option<Instant>, call: impl Future<Output = Result<T, String>>) -> Result<T, Error> {
+async fn kept<T>(
+    (end, call, bucket): (Option<Instant>, Ongoing, &Bucket),
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, Error> {
     let done = match end {
-        None => call.await,
-        Some(end) => match tokio::time::timeout_at(end.into(), call).await {
+        None => work.await,
+        Some(end) => match tokio::time::timeout_at(end.into(), work).await {
             Ok(done) => done,
             Err(_) => Err("the store did not answer within this step".to_owned()),
         },
     };
+    call.end("keyvalue", &bucket.name, done.is_err().then_some("unavailable"));
     done.map_err(Error::Other)
 }
 
@@ -152,7 +156,7 @@ impl store::HostBucket for State {
         cursor: Option<u64>,
     ) -> Result<Result<KeyResponse, Error>> {
         let (bucket, buckets, end) = self.bucket(&open)?;
-        let listed = kept(end, buckets.keys(&bucket, cursor.unwrap_or(0))).await;
+        let listed = kept((end, self.call(), &bucket), buckets.keys(&bucket, cursor.unwrap_or(0))).await;
         Ok(listed.map(|(keys, cursor)| KeyResponse { keys, cursor }))
     }
 
@@ -170,7 +174,7 @@ impl batch::Host for State {
     ) -> Result<Result<Vec<Option<(String, Vec<u8>)>>, Error>> {
         names(keys.iter())?;
         let (bucket, buckets, end) = self.bucket(&open)?;
-        let found = kept(end, buckets.get(&bucket, &keys)).await;
+        let found = kept((end, self.call(), &bucket), buckets.get(&bucket, &keys)).await;
         let named = |found: Vec<Option<Vec<u8>>>| {
             keys.into_iter().zip(found).map(|(key, value)| Some((key, value?))).collect()
         };
@@ -184,13 +188,13 @@ impl batch::Host for State {
     ) -> Result<Result<(), Error>> {
         names(values.iter().map(|(name, _)| name))?;
         let (bucket, buckets, end) = self.bucket(&open)?;
-        let set = kept(end, buckets.set(&bucket, &values)).await;
+        let set = kept((end, self.call(), &bucket), buckets.set(&bucket, &values)).await;
         Ok(set.and_then(|fits| if fits { Ok(()) } else { Err(quota(&bucket)) }))
     }
 
     async fn delete_many(&mut self, open: Resource<Open>, keys: Vec<String>) -> Result<Result<(), Error>> {
         let (bucket, buckets, end) = self.bucket(&open)?;
-        Ok(kept(end, buckets.delete(&bucket, &keys)).await)
+        Ok(kept((end, self.call(), &bucket), buckets.delete(&bucket, &keys)).await)
     }
 }
 
@@ -203,7 +207,7 @@ impl atomics::Host for State {
     ) -> Result<Result<u64, Error>> {
         names(std::iter::once(&key))?;
         let (bucket, buckets, end) = self.bucket(&open)?;
-        let sum = kept(end, buckets.increment(&bucket, &key, delta)).await;
+        let sum = kept((end, self.call(), &bucket), buckets.increment(&bucket, &key, delta)).await;
         Ok(sum.and_then(|sum| sum.ok_or_else(|| quota(&bucket))))
     }
 }

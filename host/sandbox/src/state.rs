@@ -4,6 +4,7 @@
 
 use crate::{
     bindings::waymark::task::{job, types},
+    calls::Calls,
     descriptor::is_name,
     fault::Stop,
     limits::Limits,
@@ -48,6 +49,8 @@ pub struct JobContext {
     pub yield_flag: Arc<AtomicBool>,
     /// Takes the job's log lines. Must not block.
     pub logs: LogSink,
+    /// Is told of calls that leave the sandbox; none: nobody is.
+    pub calls: Option<Arc<dyn Calls>>,
     /// Identifier of the child that is spawned in this step with this index (from 0); the same whenever asked.
     pub child_id: Box<dyn Fn(u64, u32) -> String + Send + Sync>,
 }

@@ -4,6 +4,7 @@ use super::config::Target;
 use crate::secrets::Secrets;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error};
+use waymark_job::Trace;
 
 /// Headers about the connection, beyond those that the library refuses: they say where a request ends and who reads
 /// it, and a server behind another might believe them.
@@ -17,6 +18,19 @@ const CLOSE: &str = "}}";
 /// May a guest not set it?
 pub(super) fn is_forbidden(name: &HeaderName) -> bool {
     DEFAULT_FORBIDDEN_HEADERS.contains(name) || FORBIDDEN.contains(name)
+}
+
+/// Tells where in a trace the request stands, unless the guest says so itself.
+pub(super) fn trace(headers: &mut HeaderMap, trace: &Trace) {
+    if headers.contains_key("traceparent") {
+        return;
+    }
+    let state = (!trace.state.is_empty()).then_some(&trace.state);
+    for (name, value) in [("traceparent", Some(&trace.parent())), ("tracestate", state)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
 }
 
 /// Fills secrets in, and refuses what may not be sent. `host` is the only header of the host's own.

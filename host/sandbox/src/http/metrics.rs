@@ -29,21 +29,25 @@ impl Metrics {
         Ok(Self { requests })
     }
 
-    pub(super) fn sent(&self, job_type: &str, sent: &Result<Sent, Error>, took: Duration) {
-        let outcome = match sent {
-            Ok((answer, _)) => match answer.status().as_u16() / 100 {
-                2 => "2xx",
-                3 => "3xx",
-                4 => "4xx",
-                5 => "5xx",
-                _ => "1xx",
-            },
-            Err(Error::HttpRequestDenied | Error::DestinationIpProhibited) => "denied",
-            Err(Error::ConnectionTimeout | Error::ConnectionReadTimeout | Error::ConnectionLimitReached) => {
-                "timeout"
-            }
-            Err(_) => "failed",
-        };
+    pub(super) fn sent(&self, job_type: &str, outcome: &str, took: Duration) {
         self.requests.with_label_values(&[job_type, outcome]).observe(took.as_secs_f64());
+    }
+}
+
+/// The class of the status, or what went wrong.
+pub(super) fn outcome(sent: &Result<Sent, Error>) -> &'static str {
+    match sent {
+        Ok((answer, _)) => match answer.status().as_u16() / 100 {
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            5 => "5xx",
+            _ => "1xx",
+        },
+        Err(Error::HttpRequestDenied | Error::DestinationIpProhibited) => "denied",
+        Err(Error::ConnectionTimeout | Error::ConnectionReadTimeout | Error::ConnectionLimitReached) => {
+            "timeout"
+        }
+        Err(_) => "failed",
     }
 }

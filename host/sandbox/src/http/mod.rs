@@ -15,6 +15,7 @@ mod metrics;
 pub(crate) use metrics::Metrics;
 
 use crate::{
+    calls::{Calls, Ongoing},
     log::{Level, Logger},
     secrets::Secrets,
     state::State,
@@ -162,21 +163,22 @@ pub(crate) struct Http {
 struct Hooks {
     outbound: Option<Arc<Outbound>>,
     logger: Arc<Logger>,
+    calls: Option<Arc<dyn Calls>>,
     /// When a request that is sent now must be over.
     end: Option<Instant>,
 }
 
 impl Http {
     pub(crate) fn new(outbound: Option<Arc<Outbound>>, logger: Arc<Logger>) -> Self {
-        Self { context: WasiHttpCtx::new(), hooks: Hooks { outbound, logger, end: None } }
+        Self { context: WasiHttpCtx::new(), hooks: Hooks { outbound, logger, calls: None, end: None } }
     }
 }
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let end = self.patience();
+        let (end, calls) = (self.patience(), self.context.calls.clone());
         let Wasi { table, http, .. } = self.wasi();
-        http.hooks.end = end;
+        (http.hooks.end, http.hooks.calls) = (end, calls);
         WasiHttpCtxView { hooks: &mut http.hooks, table, ctx: &mut http.context }
     }
 }
@@ -198,18 +200,24 @@ impl WasiHttpHooks for Hooks {
 
     fn send_request(
         &mut self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Sending {
         let (outbound, logger, end) = (self.outbound.clone(), self.logger.clone(), self.end);
+        let call = Ongoing::begin(self.calls.as_ref());
         Box::new(async move {
             let Some(outbound) = outbound else { return Err(Error::HttpRequestDenied) };
+            if let Some(trace) = call.trace() {
+                headers::trace(request.headers_mut(), trace);
+            }
             let began = Instant::now();
             // Never the path or a header: they are the job's own business.
             let to = request.uri().authority().map(ToString::to_string).unwrap_or_default();
             let sent = outbound.send(request, options.unwrap_or_default(), end).await;
-            outbound.metrics.sent(&outbound.job_type, &sent, began.elapsed());
+            let outcome = metrics::outcome(&sent);
+            outbound.metrics.sent(&outbound.job_type, outcome, began.elapsed());
+            call.end("http", &to, (!matches!(outcome, "1xx" | "2xx" | "3xx")).then_some(outcome));
             match sent {
                 Ok((answer, connection)) => Ok((answer, Box::new(connection) as Box<_>)),
                 Err(error) => {

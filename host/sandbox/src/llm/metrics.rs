@@ -49,19 +49,7 @@ impl Metrics {
         })
     }
 
-    pub(super) fn called(&self, job_type: &str, answer: &Result<Answer, Error>) {
-        let outcome = match answer {
-            Ok(Answer { cached: true, .. }) => "cached",
-            Ok(Answer { repaired: true, .. }) => "repaired",
-            Ok(_) => "answered",
-            Err(Error::NotConfigured(_)) => "not-configured",
-            Err(Error::BadRequest(_)) => "bad-request",
-            Err(Error::OverBudget(_)) => "over-budget",
-            Err(Error::BadAnswer(_)) => "bad-answer",
-            Err(Error::Refused(_)) => "refused",
-            Err(Error::Limited(_)) => "limited",
-            Err(Error::Unavailable(_)) => "unavailable",
-        };
+    pub(super) fn called(&self, job_type: &str, outcome: &str) {
         self.calls.with_label_values(&[job_type, outcome]).inc();
     }
 
@@ -73,5 +61,21 @@ impl Metrics {
         self.tokens.with_label_values(&[job_type, provider, "prompt"]).inc_by(cost.prompt_tokens);
         self.tokens.with_label_values(&[job_type, provider, "completion"]).inc_by(cost.completion_tokens);
         self.cost.with_label_values(&[job_type, provider]).inc_by(cost.micros);
+    }
+}
+
+/// What became of a question: answered, repaired, cached, or the kind of error.
+pub(super) fn outcome(answer: &Result<Answer, Error>) -> &'static str {
+    match answer {
+        Ok(Answer { cached: true, .. }) => "cached",
+        Ok(Answer { repaired: true, .. }) => "repaired",
+        Ok(_) => "answered",
+        Err(Error::NotConfigured(_)) => "not-configured",
+        Err(Error::BadRequest(_)) => "bad-request",
+        Err(Error::OverBudget(_)) => "over-budget",
+        Err(Error::BadAnswer(_)) => "bad-answer",
+        Err(Error::Refused(_)) => "refused",
+        Err(Error::Limited(_)) => "limited",
+        Err(Error::Unavailable(_)) => "unavailable",
     }
 }

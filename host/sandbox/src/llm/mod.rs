@@ -385,9 +385,18 @@ impl chat::Host for State {
             return Ok(requests.iter().map(|_| absent()).collect());
         };
         let (job_id, end) = (self.context.job_id.clone(), self.patience());
-        let answers = requests.into_iter().map(|request| chat.answer(&job_id, end, request));
-        let answers = join_all(answers).await;
-        answers.iter().for_each(|answer| chat.metrics.called(&chat.job_type, answer));
-        Ok(answers)
+        let answers = requests.into_iter().map(|request| {
+            let (chat, job_id, call) = (&chat, &job_id, self.call());
+            async move {
+                let answer = chat.answer(job_id, end, request).await;
+                let outcome = metrics::outcome(&answer);
+                chat.metrics.called(&chat.job_type, outcome);
+                let provider = chat.endpoint.as_ref().map_or("", |endpoint| endpoint.name.as_str());
+                call.end("llm", provider, answer.is_err().then_some(outcome));
+                answer
+            }
+        });
+        let answers: Vec<_> = answers.collect();
+        Ok(join_all(answers).await)
     }
 }

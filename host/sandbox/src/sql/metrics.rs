@@ -32,19 +32,23 @@ impl Metrics {
     }
 
     pub(super) fn ran(&self, job_type: &str, connection: &str, error: Option<&Error>, took: Duration) {
-        let (connection, outcome) = match error {
-            None => (connection, "done"),
-            // The name is the guest's own.
-            Some(Error::NotGranted(_)) => ("", "not-granted"),
-            Some(Error::Denied(_)) => (connection, "denied"),
-            Some(Error::BadStatement(_)) => (connection, "bad-statement"),
-            Some(Error::TooMuch(_)) => (connection, "too-much"),
-            Some(Error::Unavailable(_)) => (connection, "unavailable"),
-        };
+        // The name is the guest's own where nothing is granted.
+        let connection = if matches!(error, Some(Error::NotGranted(_))) { "" } else { connection };
+        let outcome = error.map_or("done", kind);
         self.statements.with_label_values(&[job_type, connection, outcome]).observe(took.as_secs_f64());
     }
 
     pub(super) fn read(&self, job_type: &str, rows: usize) {
         self.rows.with_label_values(&[job_type]).inc_by(rows as u64);
+    }
+}
+
+pub(super) fn kind(error: &Error) -> &'static str {
+    match error {
+        Error::NotGranted(_) => "not-granted",
+        Error::Denied(_) => "denied",
+        Error::BadStatement(_) => "bad-statement",
+        Error::TooMuch(_) => "too-much",
+        Error::Unavailable(_) => "unavailable",
     }
 }

@@ -189,6 +189,11 @@ impl Sql {
         })
     }
 
+    /// The name of a connection where it is the operator's; any other is the guest's own.
+    fn known(&self, name: &str) -> &str {
+        self.granted.get_key_value(name).map_or("", |(name, _)| name)
+    }
+
     async fn place(database: &Database, end: Option<Instant>) -> Result<OwnedSemaphorePermit, Error> {
         let wait = time(database.connect, end);
         match tokio::time::timeout(wait, database.places.clone().acquire_owned()).await {
@@ -289,9 +294,10 @@ impl query::Host for State {
         parameters: Vec<Value>,
     ) -> Result<Result<Resource<Cursor>, Error>> {
         let Some(sql) = self.capabilities.sql.clone() else { return Ok(Err(nothing())) };
-        let began = Instant::now();
+        let (began, call) = (Instant::now(), self.call());
         let opened = sql.open(self.cursors, &connection, statement, parameters, self.patience()).await;
         sql.metrics.ran(&sql.job_type, &connection, opened.as_ref().err(), began.elapsed());
+        call.end("sql", sql.known(&connection), opened.as_ref().err().map(metrics::kind));
         Ok(match opened {
             Ok(cursor) => {
                 let cursor = self.resources.push(cursor)?;
@@ -309,9 +315,10 @@ impl query::Host for State {
         parameters: Vec<Value>,
     ) -> Result<Result<u64, Error>> {
         let Some(sql) = self.capabilities.sql.clone() else { return Ok(Err(nothing())) };
-        let began = Instant::now();
+        let (began, call) = (Instant::now(), self.call());
         let executed = sql.execute(&connection, statement, parameters, self.patience()).await;
         sql.metrics.ran(&sql.job_type, &connection, executed.as_ref().err(), began.elapsed());
+        call.end("sql", sql.known(&connection), executed.as_ref().err().map(metrics::kind));
         Ok(executed)
     }
 }

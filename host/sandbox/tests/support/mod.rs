@@ -117,6 +117,7 @@ pub(crate) fn logged() -> (JobContext, Arc<Mutex<Vec<LogLine>>>) {
         signals: HashMap::new(),
         yield_flag: Arc::default(),
         logs: Box::new(move |line| sink.lock().expect("lines").push(line)),
+        calls: None,
         child_id: Box::new(|step, index| format!("child-{step}-{index}")),
     };
     (context, lines)
