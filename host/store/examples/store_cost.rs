@@ -166,6 +166,7 @@ async fn measure(kind: Kind, jobs: usize, batch: usize) -> Result<(), Box<dyn st
                 outputs: Vec::new(),
                 children: Vec::new(),
                 took: None,
+                trace: None,
             }
         };
         let mut commits: Vec<_> = claimed.jobs.into_iter().map(commit).collect();

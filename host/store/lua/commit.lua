@@ -11,7 +11,7 @@
 --            '' or the signal that the step took, '|', and the signal awaited or '>' and how many ends of children
 --            the workflow has seen,
 --            number of output records, number of children, number of the committed step that it goes on from, '' or a
---            packed map of who is told of the end (r run, w webhooks), the records, and six values per child
+--            packed map of who is told of the end (r run, w webhooks, tr trace), the records, and six values per child
 --            (create.lua)
 --
 -- Answers  per commit: 'D' + letter of the state the job is in now, 'A' written before, 'L' claim lost, or the
@@ -196,7 +196,7 @@ for number = 1, total do
     if ends then
       if ARGV[at + 19] ~= '' then
         local told = cmsgpack.unpack(ARGV[at + 19])
-        announce(id, type, told.r, letter, told.w)
+        announce(id, type, told.r, letter, told.w, told.tr)
       end
       if ARGV[at + 12] ~= '' then
         uniques[#uniques + 1] = ARGV[at + 12]

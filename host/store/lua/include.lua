@@ -396,8 +396,9 @@ local HOOK = 'waymark.webhook'
 local ENDS = { S = 'succeeded', F = 'failed', C = 'cancelled' }
 
 -- Whoever wants to know of the end of a job is told by a job of its own, made in the call that ends the job: once for
--- each run. Its id is what tells a repeated delivery. Webhooks: u address, n endpoint, on letters of the ends.
-local function announce(id, type, run, letter, webhooks)
+-- each run. Its id is what tells a repeated delivery. Webhooks: u address, n endpoint, on letters of the ends. Trace: where
+-- in a distributed trace the end stands, as a job's spec has it, or nil.
+local function announce(id, type, run, letter, webhooks, trace)
   for number, webhook in ipairs(webhooks or {}) do
     if string.find(webhook.on, letter, 1, true) then
       local time, rest = {}, NOW
@@ -408,7 +409,7 @@ local function announce(id, type, run, letter, webhooks)
       local digest = string.upper(redis.sha1hex(id .. run .. letter .. number))
       local hook = table.concat(time) .. string.sub(digest, 1, 14) .. string.sub(id, 25)
       local input = { job = id, type = type, run = run, status = ENDS[letter], at = NOW, url = webhook.u, endpoint = webhook.n }
-      redis.call('HSET', key('jobs'), hook, cmsgpack.pack({ t = HOOK, c = id, i = cjson.encode(input) }))
+      redis.call('HSET', key('jobs'), hook, cmsgpack.pack({ t = HOOK, c = id, i = cjson.encode(input), tr = trace }))
       redis.call('ZADD', key('corr:' .. id), 0, hook)
       redis.call('SADD', key('types'), HOOK)
       enqueue(HOOK, HOOK, 0, hook, false)
@@ -449,7 +450,7 @@ local function take_back(id, claim, crashed, crashes_max)
   if letter == 'F' then
     release_unique(spec.u, id)
     tell_parent(spec.pa, id, 'F' .. record.error.message)
-    announce(id, spec.t, record.run or 1, 'F', spec.wh)
+    announce(id, spec.t, record.run or 1, 'F', spec.wh, spec.tr)
     local error = record.error
     note_failure(spec.t, id, {
       f = string.sub(redis.sha1hex(spec.t .. ' ' .. error.kind), 1, 16),
@@ -475,7 +476,7 @@ local function cancel_one(id, spec, letter, record, claim, channel)
   release_unique(spec.u, id)
   spread(id, spec.t, 'cancel')
   tell_parent(spec.pa, id, 'Fthe job was cancelled')
-  announce(id, spec.t, record.run or 1, 'C', spec.wh)
+  announce(id, spec.t, record.run or 1, 'C', spec.wh, spec.tr)
   event(id, 'C')
 end
 

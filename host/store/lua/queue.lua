@@ -64,7 +64,7 @@ while popped < 500 do
         release_unique(spec.u, id)
         spread(id, spec.t, 'cancel')
         if spec.pa then orphans[#orphans + 1] = { spec.pa, id } end
-        announce(id, spec.t, record.run or 1, 'C', spec.wh)
+        announce(id, spec.t, record.run or 1, 'C', spec.wh, spec.tr)
         event(id, 'C')
         cancelled = cancelled + 1
       end

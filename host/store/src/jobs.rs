@@ -1,6 +1,6 @@
 //! Creating, reading, listing and controlling jobs.
 
-use crate::{Error, Store, limits, objects, pack, script::Call};
+use crate::{Error, Store, limits, objects, pack, script::Call, seal::Kind};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -128,8 +128,11 @@ pub struct View {
     pub record: Record,
     /// Its result, JSON text.
     pub result: Option<String>,
-    /// Why there is no result although the job succeeded: it lies in the object storage and cannot be had.
+    /// Why there is no result although the job succeeded: it lies in the object storage and cannot be had, or its key is
+    /// missing.
     pub result_error: Option<String>,
+    /// The key that its input and metadata are encrypted with, where this host does not have it: they are left out.
+    pub sealed: Option<String>,
     /// It runs, and will pause at the end of its step.
     pub pause_pending: bool,
 }
@@ -255,11 +258,8 @@ pub(crate) fn new_job(call: &mut Call<'_>, job: &NewJob) -> Result<(), Error> {
     }
     let spec = spec.as_ref();
     let id = job.id.ok_or_else(|| Error::corrupt("a job to create", "it has no id"))?;
-    call.arg(id.as_str())
-        .arg(pack::spec(spec)?)
-        .arg(spec.lane().as_ref())
-        .arg(&spec.job_type)
-        .arg(spec.priority);
+    let packed = pack::spec(&id, spec, call.store().keyring())?;
+    call.arg(id.as_str()).arg(packed).arg(spec.lane().as_ref()).arg(&spec.job_type).arg(spec.priority);
     let plain = job.delay_ms.is_none()
         && job.not_before_ms.is_none()
         && job.idempotency_key.is_none()
@@ -487,7 +487,8 @@ impl Store {
     /// The server does not answer.
     pub async fn signal(&self, id: &JobId, name: &str, payload: &str) -> Result<SignalAnswer, Error> {
         let mut call = self.call(&self.inner.scripts.signal, self.partition_of(id));
-        let answer: String = call.arg(id.as_str()).arg(name).arg(payload).run().await?;
+        let payload = self.keyring().seal_text(id.as_str(), Kind::Signal, payload)?;
+        let answer: String = call.arg(id.as_str()).arg(name).arg(&*payload).run().await?;
         let mut letters = answer.chars();
         match (letters.next(), letters.next()) {
             (Some('D'), _) => Ok(SignalAnswer::Delivered),
@@ -512,7 +513,7 @@ impl Store {
     pub async fn fetch_results(&self, views: &mut [View]) {
         for view in views {
             if let Some(reference) = view.result.take_if(|result| objects::is_reference(result.as_bytes())) {
-                match self.text_of(reference.into_bytes()).await {
+                match self.text_of(&view.id, Kind::Result, reference.into_bytes()).await {
                     Ok(result) => view.result = Some(result),
                     Err(error) => view.result_error = Some(error.to_string()),
                 }
@@ -547,13 +548,26 @@ impl Store {
                     record.started_ms = record.started_ms.or(at.parse().ok());
                 }
             }
+            let (spec, sealed) = match pack::read_spec(id, &spec, self.keyring()) {
+                Err(Error::KeyMissing(key)) => {
+                    let hidden = "null".to_owned();
+                    (Spec { input: hidden, metadata: None, ..pack::read_sealed_spec(id, &spec)? }, Some(key))
+                }
+                read => (read?, None),
+            };
+            let read = |stored: &[u8]| pack::read_value(id, Kind::Result, stored, self.keyring());
+            let (result, result_error) = match result.as_deref().map(read).transpose() {
+                Err(error @ Error::KeyMissing(_)) => (None, Some(error.to_string())),
+                read => (read?, None),
+            };
             views.push(View {
                 id: *id,
-                spec: pack::read_spec(id, &spec)?,
+                spec,
                 state,
                 record,
-                result: result.as_deref().map(pack::read_value).transpose()?,
-                result_error: None,
+                result,
+                result_error,
+                sealed,
                 pause_pending: control.is_some(),
             });
         }
@@ -726,7 +740,7 @@ impl Store {
         let stored = self.slice(self.key(id, &format!("out:{id}")), from, limit).await?;
         let mut records = Vec::with_capacity(stored.len());
         for record in stored {
-            records.push(self.text_of(record).await?);
+            records.push(self.text_of(id, Kind::Output, record).await?);
         }
         Ok(records)
     }
@@ -746,7 +760,8 @@ impl Store {
             return Err(Error::corrupt("a log", "no answer"));
         }
         let first = lines.remove(0).parse().map_err(|error| Error::corrupt("a log", error))?;
-        Ok(LogPage { first, lines })
+        let open = |line| self.keyring().open_text(id.as_str(), Kind::Log, line);
+        Ok(LogPage { first, lines: lines.into_iter().map(open).collect::<Result<_, _>>()? })
     }
 
     pub(crate) async fn slice(&self, key: String, from: u64, limit: u64) -> Result<Vec<Vec<u8>>, Error> {
@@ -771,7 +786,12 @@ impl Store {
         let calls = partitions.into_iter().map(|(partition, jobs)| async move {
             let mut call = self.call(&self.inner.scripts.append_logs, partition);
             call.arg(self.options().log_lines_max);
-            for (id, lines) in jobs {
+            for (id, mut lines) in jobs {
+                for line in &mut lines {
+                    if let Cow::Owned(sealed) = self.keyring().seal_text(id.as_str(), Kind::Log, line)? {
+                        *line = sealed;
+                    }
+                }
                 call.arg(id.as_str()).arg(lines.len()).arg(lines);
             }
             call.run::<u64>().await.map(drop)
@@ -791,7 +811,7 @@ impl Store {
         let (entries, ttl_ms): (Vec<Vec<u8>>, i64) = self.inner.link.pipeline(&pipeline).await?;
         let now_ms = self.about_now_ms().await?;
         let expires_ms = u64::try_from(ttl_ms).ok().map(|ttl_ms| now_ms + ttl_ms);
-        entries.iter().map(|entry| pack::read_checkpoint(id, entry, expires_ms)).collect()
+        entries.iter().map(|entry| pack::read_checkpoint(id, entry, expires_ms, self.keyring())).collect()
     }
 
     /// Forgets ended jobs whose time is over, and results whose time is over before that; looks at about `budget` jobs

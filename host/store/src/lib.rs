@@ -22,7 +22,7 @@
 //! * `llm`: what hosts share about language models.
 //! * `history`: what the last two days were like.
 //! * `events`: what other processes publish.
-//! * `pack`: how records travel.
+//! * `pack`: how records travel. `seal`: encryption of what they hold.
 
 mod accounts;
 mod errors;
@@ -40,6 +40,7 @@ mod plugins;
 mod queues;
 mod schedules;
 mod script;
+mod seal;
 mod storage;
 mod waiting;
 mod work;
@@ -58,6 +59,7 @@ pub use objects::ObjectOptions;
 pub use plugins::{NewPlugin, SharedPlugin};
 pub use queues::Queue;
 pub use schedules::{FireRequest, Fired, Outcome, PutAnswer, ScheduleState, StoredSchedule};
+pub use seal::{KEY_BYTES, Keyring};
 pub use waiting::Waiting;
 pub use work::{
     ChildOutcome, ClaimRequest, Claimed, ClaimedJob, Commit, CommitAnswer, NewCheckpoint, Renewal, Resume,
@@ -103,6 +105,8 @@ pub struct Options {
     pub objects: Option<ObjectOptions>,
     /// Who is told of the ends of all jobs of some types.
     pub webhooks: Vec<WebhookRule>,
+    /// Keys that values are sealed with; by default there are none.
+    pub encryption: Keyring,
 }
 
 /// Somebody who is told of the ends of jobs.
@@ -139,6 +143,7 @@ impl Options {
             log_lines_max: 1_000,
             objects: None,
             webhooks: Vec::new(),
+            encryption: Keyring::default(),
         }
     }
 }
@@ -166,6 +171,12 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A value is encrypted with a key that is not there.
+    #[error(
+        "it is encrypted with the key {0:?}, which this host does not have: add that key to [encryption] of its \
+         configuration"
+    )]
+    KeyMissing(String),
     /// A schedule cannot be followed.
     #[error("{0}")]
     Schedule(waymark_job::schedule::Invalid),
@@ -364,6 +375,10 @@ impl Store {
             Some(now_ms) => Ok(now_ms),
             None => self.now_ms().await,
         }
+    }
+
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.inner.options.encryption
     }
 
     /// Head of every key of a partition.

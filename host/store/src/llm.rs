@@ -1,6 +1,7 @@
 //! What all hosts share about language models: kept answers, limits, budgets, and a provider's wish to be left alone.
 
-use crate::{Error, Store};
+use crate::{Error, Store, seal::Kind};
+use std::borrow::Cow;
 use waymark_job::llm::{Spent, Take, Taken};
 
 impl Store {
@@ -11,7 +12,12 @@ impl Store {
     pub async fn llm_cached(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         let mut command = redis::cmd("GET");
         command.arg(self.global(&format!("llm:cache:{key}")));
-        Ok(self.inner.link.any(&command).await?)
+        let kept: Option<Vec<u8>> = self.inner.link.any(&command).await?;
+        match kept.map(|kept| self.keyring().open(key, Kind::Answer, &kept).map(Cow::into_owned)) {
+            // It is asked for anew.
+            Some(Err(Error::KeyMissing(_))) => Ok(None),
+            kept => kept.transpose(),
+        }
     }
 
     /// Keeps an answer for `ttl_ms`, at least 1.
@@ -19,8 +25,9 @@ impl Store {
     /// # Errors
     /// The server does not answer, or has no room.
     pub async fn llm_keep(&self, key: &str, answer: &[u8], ttl_ms: u64) -> Result<(), Error> {
+        let answer = self.keyring().seal(key, Kind::Answer, answer)?;
         let mut command = redis::cmd("SET");
-        command.arg(self.global(&format!("llm:cache:{key}"))).arg(answer).arg("PX").arg(ttl_ms);
+        command.arg(self.global(&format!("llm:cache:{key}"))).arg(&*answer).arg("PX").arg(ttl_ms);
         let _: redis::Value = self.inner.link.any(&command).await?;
         Ok(())
     }

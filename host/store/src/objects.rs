@@ -7,7 +7,7 @@
 //!
 //! When the storage does not answer, a value stays in Redis: a job is not held up for want of room elsewhere.
 
-use crate::{Commit, Error, Store, Then, pack, storage::Storage};
+use crate::{Commit, Error, Store, Then, pack, seal::Kind, storage::Storage};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -76,11 +76,11 @@ impl Store {
             Then::Succeeded { result } if !has_parent => Some(result),
             _ => None,
         };
-        let values =
-            commit.outputs.iter_mut().enumerate().map(|(at, value)| (format!("{}-{at}", commit.step), value));
-        let values = values.chain(result.map(|value| ("result".to_owned(), value)));
-        for (name, value) in values.filter(|(_, value)| value.len() > objects.above_bytes) {
-            match self.put_object(objects, &commit.id, format!("{stem}-{name}"), value).await {
+        let values = commit.outputs.iter_mut().enumerate();
+        let values = values.map(|(at, value)| (format!("{}-{at}", commit.step), Kind::Output, value));
+        let values = values.chain(result.map(|value| ("result".to_owned(), Kind::Result, value)));
+        for (name, kind, value) in values.filter(|(.., value)| value.len() > objects.above_bytes) {
+            match self.put_object(objects, &commit.id, format!("{stem}-{name}"), kind, value).await {
                 Ok(reference) => *value = reference,
                 Err(error) => {
                     tracing::warn!(job_id = %commit.id, %error, "a long value stays in Redis");
@@ -95,9 +95,10 @@ impl Store {
         objects: &Objects,
         id: &JobId,
         path: String,
+        kind: Kind,
         value: &str,
     ) -> Result<String, Error> {
-        let content = pack::value(value)?.into_owned();
+        let content = pack::value(id, kind, value, self.keyring())?.into_owned();
         let reference =
             Reference { path, digest: hex::encode(Sha256::digest(&content)), bytes: content.len() as u64 };
         let mut command = redis::cmd("ZADD");
@@ -110,9 +111,9 @@ impl Store {
     }
 
     /// The JSON text of a stored value, wherever it lies.
-    pub(crate) async fn text_of(&self, stored: Vec<u8>) -> Result<String, Error> {
+    pub(crate) async fn text_of(&self, id: &JobId, kind: Kind, stored: Vec<u8>) -> Result<String, Error> {
         if !is_reference(&stored) {
-            return pack::read_value(&stored);
+            return pack::read_value(id, kind, &stored, self.keyring());
         }
         let reference: Reference = serde_json::from_slice(&stored[1..])
             .map_err(|error| Error::corrupt("a reference to an object", error))?;
@@ -126,7 +127,7 @@ impl Store {
         if hex::encode(Sha256::digest(&content)) != reference.digest {
             return Err(missing("it is not what was written: its digest does not match".to_owned()));
         }
-        pack::read_value(&content)
+        pack::read_value(id, kind, &content, self.keyring())
     }
 
     /// Takes waste out of the object storage. Returns how many objects are gone.

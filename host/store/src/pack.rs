@@ -1,10 +1,14 @@
 //! How records travel: MessagePack maps that the scripts can read, large bodies compressed.
 
-use crate::{Checkpoint, Error, work::NewCheckpoint};
+use crate::{
+    Checkpoint, Error, objects,
+    seal::{Keyring, Kind},
+    work::NewCheckpoint,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
-use waymark_job::{Fingerprint, JobError, JobId, Progress, Record, Spec, State, Webhook};
+use waymark_job::{Fingerprint, JobError, JobId, Progress, Record, Spec, State, Trace, Webhook};
 
 /// Values above this size are compressed, bytes.
 const COMPRESS_ABOVE: usize = 1 << 10;
@@ -15,11 +19,39 @@ const COMPRESSED: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Digits of the header's length in front of a stored checkpoint.
 const LENGTH_DIGITS: usize = 6;
 
-pub(crate) fn spec(spec: &Spec) -> Result<Vec<u8>, Error> {
-    rmp_serde::to_vec_named(spec).map_err(|error| Error::corrupt("a job", error))
+/// Whose the input is. A job with a unique key may get that of another job with the same key.
+fn owner_of_input(id: &JobId, spec: &Spec) -> String {
+    match &spec.unique_key {
+        Some(key) => format!("{}/{key}", spec.job_type),
+        None => id.to_string(),
+    }
 }
 
-pub(crate) fn read_spec(id: &JobId, bytes: &[u8]) -> Result<Spec, Error> {
+pub(crate) fn spec(id: &JobId, spec: &Spec, keyring: &Keyring) -> Result<Vec<u8>, Error> {
+    let mut spec = Cow::Borrowed(spec);
+    if keyring.seals() {
+        let owner = owner_of_input(id, &spec);
+        let own = spec.to_mut();
+        own.input = keyring.seal_text(&owner, Kind::Input, &own.input)?.into_owned();
+        if let Some(metadata) = &mut own.metadata {
+            *metadata = keyring.seal_text(&owner, Kind::Metadata, metadata)?.into_owned();
+        }
+    }
+    rmp_serde::to_vec_named(&*spec).map_err(|error| Error::corrupt("a job", error))
+}
+
+/// With its input and metadata, unless their key is missing.
+pub(crate) fn read_spec(id: &JobId, bytes: &[u8], keyring: &Keyring) -> Result<Spec, Error> {
+    let mut spec = read_sealed_spec(id, bytes)?;
+    let owner = owner_of_input(id, &spec);
+    spec.input = keyring.open_text(&owner, Kind::Input, spec.input)?;
+    if let Some(metadata) = spec.metadata.take() {
+        spec.metadata = Some(keyring.open_text(&owner, Kind::Metadata, metadata)?);
+    }
+    Ok(spec)
+}
+
+pub(crate) fn read_sealed_spec(id: &JobId, bytes: &[u8]) -> Result<Spec, Error> {
     rmp_serde::from_slice(bytes).map_err(|error| Error::corrupt(format!("job {id}"), error))
 }
 
@@ -27,25 +59,43 @@ pub(crate) fn record(record: &Record) -> Result<Vec<u8>, Error> {
     rmp_serde::to_vec_named(record).map_err(|error| Error::corrupt("a record", error))
 }
 
-/// A result or an output record, as it is stored: compressed where that makes it shorter.
-pub(crate) fn value(text: &str) -> Result<Cow<'_, [u8]>, Error> {
-    if text.len() > COMPRESS_ABOVE {
-        let short =
-            zstd::bulk::compress(text.as_bytes(), 1).map_err(|error| Error::corrupt("a value", error))?;
-        if short.len() < text.len() {
+/// Shorter, where compression makes it so.
+pub(crate) fn compressed(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
+    if bytes.len() > COMPRESS_ABOVE {
+        let short = zstd::bulk::compress(bytes, 1).map_err(|error| Error::corrupt("a value", error))?;
+        if short.len() < bytes.len() {
             return Ok(short.into());
         }
     }
-    Ok(text.as_bytes().into())
+    Ok(bytes.into())
+}
+
+/// The text of what [`compressed`] made.
+pub(crate) fn text(bytes: &[u8]) -> Result<String, Error> {
+    if bytes.starts_with(&COMPRESSED) {
+        let text = zstd::decode_all(bytes).map_err(|error| Error::corrupt("a value", error))?;
+        return Ok(String::from_utf8_lossy(&text).into_owned());
+    }
+    Ok(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// A result or an output record, as it is stored: compressed, then sealed. A reference to an object stays as it is.
+pub(crate) fn value<'a>(
+    id: &JobId,
+    kind: Kind,
+    text: &'a str,
+    keyring: &Keyring,
+) -> Result<Cow<'a, [u8]>, Error> {
+    if !keyring.seals() || objects::is_reference(text.as_bytes()) {
+        return compressed(text.as_bytes());
+    }
+    let short = compressed(text.as_bytes())?;
+    Ok(keyring.seal(id.as_str(), kind, &short)?.into_owned().into())
 }
 
 /// The text of a stored value.
-pub(crate) fn read_value(stored: &[u8]) -> Result<String, Error> {
-    if stored.starts_with(&COMPRESSED) {
-        let text = zstd::decode_all(stored).map_err(|error| Error::corrupt("a value", error))?;
-        return Ok(String::from_utf8_lossy(&text).into_owned());
-    }
-    Ok(String::from_utf8_lossy(stored).into_owned())
+pub(crate) fn read_value(id: &JobId, kind: Kind, stored: &[u8], keyring: &Keyring) -> Result<String, Error> {
+    text(&keyring.open(id.as_str(), kind, stored)?)
 }
 
 /// Who is told of an end, as the scripts read it.
@@ -55,10 +105,12 @@ struct Announcement<'a> {
     run: u32,
     #[serde(rename = "w")]
     webhooks: &'a [Webhook],
+    #[serde(rename = "tr", skip_serializing_if = "Option::is_none")]
+    trace: Option<&'a Trace>,
 }
 
-pub(crate) fn announcement(run: u32, webhooks: &[Webhook]) -> Result<Vec<u8>, Error> {
-    rmp_serde::to_vec_named(&Announcement { run, webhooks })
+pub(crate) fn announcement(run: u32, webhooks: &[Webhook], trace: Option<&Trace>) -> Result<Vec<u8>, Error> {
+    rmp_serde::to_vec_named(&Announcement { run, webhooks, trace })
         .map_err(|error| Error::corrupt("webhooks", error))
 }
 
@@ -124,7 +176,12 @@ struct Header {
     progress: Option<Progress>,
 }
 
-pub(crate) fn checkpoint(new: &NewCheckpoint, record: &Record) -> Result<Vec<u8>, Error> {
+pub(crate) fn checkpoint(
+    id: &JobId,
+    new: &NewCheckpoint,
+    record: &Record,
+    keyring: &Keyring,
+) -> Result<Vec<u8>, Error> {
     let compressed = new.state.len() > COMPRESS_ABOVE;
     let header = Header {
         run: record.run,
@@ -135,7 +192,8 @@ pub(crate) fn checkpoint(new: &NewCheckpoint, record: &Record) -> Result<Vec<u8>
         state_version: new.state_version,
         plugin_version: new.plugin_version.clone(),
         plugin_digest: new.plugin_digest.clone(),
-        digest: hex::encode(Sha256::digest(&new.state)),
+        // Whoever guesses a short state could tell by its digest. A seal is proof enough.
+        digest: if keyring.seals() { String::new() } else { hex::encode(Sha256::digest(&new.state)) },
         bytes: new.state.len() as u64,
         created_ms: record.committed_ms.unwrap_or(0),
         compressed,
@@ -145,14 +203,13 @@ pub(crate) fn checkpoint(new: &NewCheckpoint, record: &Record) -> Result<Vec<u8>
         rmp_serde::to_vec_named(&header).map_err(|error| Error::corrupt("a checkpoint's header", error))?;
     let mut bytes = format!("{:0width$}", header.len(), width = LENGTH_DIGITS).into_bytes();
     bytes.extend_from_slice(&header);
-    if compressed {
+    let state = if compressed {
         // Level 1: a checkpoint is read rarely and written often.
-        let state =
-            zstd::bulk::compress(&new.state, 1).map_err(|error| Error::corrupt("a checkpoint", error))?;
-        bytes.extend_from_slice(&state);
+        zstd::bulk::compress(&new.state, 1).map_err(|error| Error::corrupt("a checkpoint", error))?.into()
     } else {
-        bytes.extend_from_slice(&new.state);
-    }
+        Cow::Borrowed(new.state.as_slice())
+    };
+    bytes.extend_from_slice(&keyring.seal(id.as_str(), Kind::Checkpoint, &state)?);
     Ok(bytes)
 }
 
@@ -160,6 +217,7 @@ pub(crate) fn read_checkpoint(
     id: &JobId,
     bytes: &[u8],
     expires_ms: Option<u64>,
+    keyring: &Keyring,
 ) -> Result<Checkpoint, Error> {
     let corrupt = |why: &str| Error::corrupt(format!("checkpoint of job {id}"), why);
     let length = bytes
@@ -168,14 +226,22 @@ pub(crate) fn read_checkpoint(
         .ok_or_else(|| corrupt("no header"))?;
     let packed = bytes.get(LENGTH_DIGITS..LENGTH_DIGITS + length).ok_or_else(|| corrupt("short header"))?;
     let body = bytes.get(LENGTH_DIGITS + length..).unwrap_or_default();
-    let header: Header = rmp_serde::from_slice(packed).map_err(|error| corrupt(&error.to_string()))?;
+    let mut header: Header = rmp_serde::from_slice(packed).map_err(|error| corrupt(&error.to_string()))?;
+    // A plain state may begin with anything: only the digest that is left out says that it is sealed.
+    let body = match header.digest.is_empty() {
+        true => keyring.open(id.as_str(), Kind::Checkpoint, body)?,
+        false => Cow::Borrowed(body),
+    };
     let state = if header.compressed {
         let size = usize::try_from(header.bytes).unwrap_or(usize::MAX).min(STATE_BYTES_MAX);
-        zstd::bulk::decompress(body, size).map_err(|error| corrupt(&error.to_string()))?
+        zstd::bulk::decompress(&body, size).map_err(|error| corrupt(&error.to_string()))?
     } else {
-        body.to_vec()
+        body.into_owned()
     };
-    if hex::encode(Sha256::digest(&state)) != header.digest {
+    let digest = hex::encode(Sha256::digest(&state));
+    if header.digest.is_empty() {
+        header.digest = digest;
+    } else if digest != header.digest {
         return Err(corrupt("its digest does not match"));
     }
     Ok(Checkpoint {

@@ -1,8 +1,8 @@
 //! Claims, commits and leases.
 
-use crate::{Checkpoint, Error, NewJob, Store, jobs, pack};
+use crate::{Checkpoint, Error, NewJob, Store, jobs, pack, seal::Kind};
 use std::{collections::HashMap, sync::Arc};
-use waymark_job::{JobId, Record, Spec, State};
+use waymark_job::{JobId, Record, Spec, State, Trace};
 
 /// Commits in one script call: about 6 ms of the server.
 const COMMITS_MAX: usize = 500;
@@ -104,6 +104,8 @@ pub struct Commit {
     pub children: Vec<NewJob>,
     /// The signal that the step took: it is forgotten with the commit.
     pub took: Option<String>,
+    /// The span that did it: what is made of the job's end belongs to it.
+    pub trace: Option<Trace>,
 }
 
 /// The state of a job as its plugin wrote it.
@@ -289,9 +291,13 @@ impl Store {
         while let (Some(id), Some(spec), Some(state)) = (parts.next(), parts.next(), parts.next()) {
             let id = jobs::parse_id(&id)?;
             let stored = (!state.is_empty()).then_some(state.as_slice());
-            match (pack::read_spec(&id, &spec), pack::read_state(&id, stored)) {
+            match (pack::read_spec(&id, &spec, self.keyring()), pack::read_state(&id, stored)) {
                 (Ok(spec), Ok((_, record))) => jobs.push(ClaimedJob { id, spec, record }),
-                // It stays claimed by this worker, so that it does not come back and stop every claim.
+                // It stays claimed by this worker for now, so that it does not come back and stop every claim; the worker
+                // gives back what it does not hold from time to time.
+                (Err(error @ Error::KeyMissing(_)), _) => {
+                    tracing::error!(job_id = %id, %error, "a job cannot be read here");
+                }
                 (Err(error), _) | (_, Err(error)) => {
                     tracing::error!(job_id = %id, %error, "a job cannot be read: delete it");
                 }
@@ -396,19 +402,31 @@ impl Store {
         let now_ms = self.about_now_ms().await?;
         let expires_ms = u64::try_from(ttl_ms).ok().map(|ttl_ms| now_ms + ttl_ms);
         let checkpoint = match bytes {
-            Some(bytes) if record.step > 0 => Some(pack::read_checkpoint(id, &bytes, expires_ms)?)
-                .filter(|found| (found.run, found.step) == (record.run, record.step)),
+            Some(bytes) if record.step > 0 => {
+                Some(pack::read_checkpoint(id, &bytes, expires_ms, self.keyring())?)
+                    .filter(|found| (found.run, found.step) == (record.run, record.step))
+            }
             _ => None,
         };
         let children = record.children.iter().map(|child| {
             let outcome = match kids.get(child.as_str()).and_then(|stored| stored.split_first()) {
-                Some((b'S', result)) => ChildOutcome::Succeeded(pack::read_value(result)?),
+                Some((b'S', result)) => {
+                    ChildOutcome::Succeeded(pack::read_value(child, Kind::Result, result, self.keyring())?)
+                }
                 Some((b'F', why)) => ChildOutcome::Failed(String::from_utf8_lossy(why).into_owned()),
                 _ => ChildOutcome::Pending,
             };
             Ok((*child, outcome))
         });
-        Ok(Resume { checkpoint, children: children.collect::<Result<_, Error>>()?, signals })
+        let signals = signals.into_iter().map(|(name, payload)| {
+            let payload = self.keyring().open_text(id.as_str(), Kind::Signal, payload)?;
+            Ok((name, payload))
+        });
+        Ok(Resume {
+            checkpoint,
+            children: children.collect::<Result<_, Error>>()?,
+            signals: signals.collect::<Result<_, Error>>()?,
+        })
     }
 
     /// Writes commits, all of one partition. Safe to repeat until it is answered; the due time of a parked job
@@ -461,7 +479,9 @@ impl Store {
                 None => call.arg(""),
             };
             match &commit.then {
-                Then::Succeeded { result } if result != "null" => call.arg(&*pack::value(result)?),
+                Then::Succeeded { result } if result != "null" => {
+                    call.arg(&*pack::value(&commit.id, Kind::Result, result, self.keyring())?)
+                }
                 _ => call.arg(""),
             };
             match &commit.then {
@@ -469,7 +489,9 @@ impl Store {
                 _ => call.arg(""),
             };
             match &commit.checkpoint {
-                Some(checkpoint) => call.arg(pack::checkpoint(checkpoint, record)?),
+                Some(checkpoint) => {
+                    call.arg(pack::checkpoint(&commit.id, checkpoint, record, self.keyring())?)
+                }
                 None => call.arg(""),
             };
             call.arg(spec.unique_key.as_deref().unwrap_or_default());
@@ -494,10 +516,10 @@ impl Store {
             if spec.webhooks.is_empty() {
                 call.arg("");
             } else {
-                call.arg(pack::announcement(record.run, &spec.webhooks)?);
+                call.arg(pack::announcement(record.run, &spec.webhooks, commit.trace.as_ref())?);
             }
             for output in &commit.outputs {
-                call.arg(&*pack::value(output)?);
+                call.arg(&*pack::value(&commit.id, Kind::Output, output, self.keyring())?);
             }
             for child in &commit.children {
                 jobs::new_job(&mut call, child)?;

@@ -1,6 +1,6 @@
 //! What workflows need besides: their graphs, the ends of their nodes, and controls that reach the children.
 
-use crate::{Error, Store, jobs::parse_id};
+use crate::{Error, Store, jobs::parse_id, seal::Kind};
 use std::collections::HashMap;
 use waymark_job::{Control, JobId};
 
@@ -26,8 +26,9 @@ impl Store {
     pub async fn put_graph(&self, id: &JobId, graph: &[u8]) -> Result<(), Error> {
         let packed =
             zstd::bulk::compress(graph, 1).map_err(|error| Error::corrupt("a workflow's graph", error))?;
+        let packed = self.keyring().seal(id.as_str(), Kind::Graph, &packed)?;
         let mut command = redis::cmd("SET");
-        command.arg(self.key(id, &format!("graph:{id}"))).arg(packed).arg("PX").arg(GRAPH_TTL_MS);
+        command.arg(self.key(id, &format!("graph:{id}"))).arg(&*packed).arg("PX").arg(GRAPH_TTL_MS);
         self.inner.link.any(&command).await.map_err(Error::from)
     }
 
@@ -50,9 +51,10 @@ impl Store {
         let mut command = redis::cmd("GET");
         command.arg(self.key(id, &format!("graph:{id}")));
         let packed: Option<Vec<u8>> = self.inner.link.any(&command).await?;
-        packed
-            .map(|packed| zstd::bulk::decompress(&packed, bytes_max))
-            .transpose()
+        let Some(packed) = packed else { return Ok(None) };
+        let packed = self.keyring().open(id.as_str(), Kind::Graph, &packed)?;
+        zstd::bulk::decompress(&packed, bytes_max)
+            .map(Some)
             .map_err(|error| Error::corrupt(format!("graph of workflow {id}"), error))
     }
 
@@ -87,11 +89,11 @@ impl Store {
             let results = answers.pop().unwrap_or(redis::Value::Nil);
             let results: Vec<Option<Vec<u8>>> =
                 redis::from_redis_value(results).map_err(redis::RedisError::from)?;
-            for (there, result) in answers.into_iter().zip(results) {
+            for ((there, result), id) in answers.into_iter().zip(results).zip(piece) {
                 let there: bool = redis::from_redis_value(there).map_err(redis::RedisError::from)?;
                 // A result of `null` is not kept.
                 let result = match result {
-                    Some(stored) => self.text_of(stored).await?,
+                    Some(stored) => self.text_of(id, Kind::Result, stored).await?,
                     None => "null".to_owned(),
                 };
                 all.push(if there { NodeResult::Is(result) } else { NodeResult::Gone });

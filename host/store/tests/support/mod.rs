@@ -235,6 +235,7 @@ impl Held {
             outputs: Vec::new(),
             children: Vec::new(),
             took: None,
+            trace: None,
         }
     }
 
