@@ -16,6 +16,7 @@ use super::{
     answer::{Include, Job, LogLine, Progress, one_line, text},
     error::Problem,
     feed::LOOK_AGAIN,
+    output::mask_lines,
     request::{Id, Params, invalid_query, shorten},
 };
 use axum::{
@@ -31,17 +32,21 @@ use std::{convert::Infallible, fmt, str::FromStr, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use utoipa::IntoParams;
-use waymark_job::{JobId, Record};
+use waymark_job::{JobId, Record, redact::Mask};
 use waymark_store::View;
 
 /// Shortest time between two looks at the job. Bounds what one reader costs the store.
 const LOOK_MIN: Duration = Duration::from_millis(50);
 /// A comment is sent after so long without an event, so that proxies keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Records read from the store at once.
-const CHUNK: u64 = 200;
-/// Chunks of events that a slow reader may leave unread.
-const BACKLOG: usize = 8;
+/// Most records read from the store at once, and how many are at first. Their number follows their length, so that a slow
+/// reader of long records holds no more memory than one of short ones.
+const AT_ONCE_MAX: u64 = 200;
+const AT_ONCE_FIRST: u64 = 10;
+/// Bytes that are sent together, about; one more record may go beyond.
+const SENT_BYTES: usize = 64 << 10;
+/// Portions of events that a slow reader may leave unread.
+const BACKLOG: usize = 2;
 
 /// Parameters of `GET /jobs/{id}/events`.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -175,7 +180,16 @@ pub(super) async fn follow(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let (events, stream) = mpsc::channel(BACKLOG);
-    let reader = Reader { service, id, kinds, position, events, text: String::new() };
+    let reader = Reader {
+        service,
+        id,
+        kinds,
+        position,
+        events,
+        text: String::new(),
+        mask: Mask::default(),
+        at_once: AT_ONCE_FIRST,
+    };
     tokio::spawn(reader.run());
     let stream = ReceiverStream::new(stream).map(Ok::<_, Infallible>);
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
@@ -200,6 +214,10 @@ struct Reader {
     events: mpsc::Sender<Bytes>,
     /// Events not sent yet.
     text: String,
+    /// Hides what people are not shown.
+    mask: Mask,
+    /// Records to read at once.
+    at_once: u64,
 }
 
 impl Reader {
@@ -239,7 +257,8 @@ impl Reader {
 
     /// Writes down all that is new.
     async fn look(&mut self) -> Result<Option<End>, Problem> {
-        let Some(view) = self.service.store.get(&self.id).await? else { return Ok(Some(End::Deleted)) };
+        let Some(mut view) = self.service.store.get(&self.id).await? else { return Ok(Some(End::Deleted)) };
+        self.mask = self.service.hide(&mut view);
         if self.position.run != view.record.run || self.position.outputs > view.record.outputs {
             let first = self.position.run == 0;
             self.position = Position { run: view.record.run, ..Position::default() };
@@ -284,14 +303,19 @@ impl Reader {
 
     async fn outputs(&mut self, committed: u64) -> Result<Option<End>, Problem> {
         while self.position.outputs < committed {
-            let most = CHUNK.min(committed - self.position.outputs);
+            let most = self.at_once.min(committed - self.position.outputs);
             let records = self.service.store.outputs(&self.id, self.position.outputs, most).await?;
             if records.is_empty() {
                 break;
             }
+            self.measure(&records);
             for record in records {
                 self.position.outputs += 1;
+                let record = self.mask.json(&record).into_owned();
                 self.event("output", &one_line(record));
+                if self.text.len() > SENT_BYTES && self.send().await.is_err() {
+                    return Ok(Some(End::Left));
+                }
             }
             if self.send().await.is_err() {
                 return Ok(Some(End::Left));
@@ -302,14 +326,19 @@ impl Reader {
 
     async fn logs(&mut self) -> Result<Option<End>, Problem> {
         loop {
-            let page = self.service.store.logs(&self.id, self.position.logs, CHUNK).await?;
-            let more = page.lines.len() as u64 == CHUNK;
+            let mut page = self.service.store.logs(&self.id, self.position.logs, self.at_once).await?;
+            mask_lines(&self.mask, &mut page.lines);
+            let more = page.lines.len() as u64 == self.at_once;
+            self.measure(&page.lines);
             // Lines that are no longer kept are passed over.
             self.position.logs = page.first;
             for line in page.lines {
                 self.position.logs += 1;
                 if let Some(line) = LogLine::read(&line) {
                     self.event("log", &one_line(text(&line)));
+                }
+                if self.text.len() > SENT_BYTES && self.send().await.is_err() {
+                    return Ok(Some(End::Left));
                 }
             }
             if !more {
@@ -319,6 +348,13 @@ impl Reader {
                 return Ok(Some(End::Left));
             }
         }
+    }
+
+    /// So many records are read next, going by the length of these.
+    fn measure(&mut self, records: &[String]) {
+        let bytes: usize = records.iter().map(String::len).sum();
+        let each = (bytes / records.len().max(1)).max(1);
+        self.at_once = (SENT_BYTES as u64 / each as u64).clamp(1, AT_ONCE_MAX);
     }
 
     fn event(&mut self, name: &str, data: &str) {

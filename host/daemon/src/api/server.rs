@@ -1,6 +1,7 @@
 //! Connections: how many, how slow their heads may be, and how they end.
 //!
-//! A connection beyond the cap is answered with 503 at once, so that health checks learn the truth instead of
+//! A connection that asks for nothing within the time of a head is closed: the library's own limit on heads begins only when
+//! it knows which version of HTTP is spoken. A connection beyond the cap is answered with 503 at once, so that health checks learn the truth instead of
 //! waiting in the kernel's backlog.
 
 use super::{
@@ -14,12 +15,20 @@ use hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tower::util::MapRequest;
 use tower_http::add_extension::AddExtension;
 
 /// Longest head of a request, bytes: more is answered with 431. Stops header floods.
@@ -51,6 +60,7 @@ pub async fn run(
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .keep_alive_interval(Duration::from_secs(20));
     let builder = Arc::new(builder);
+    let quiet_max = Duration::from_millis(settings.header_timeout_ms);
     let connections = Arc::new(Semaphore::new(settings.connections_max));
     let graceful = GracefulShutdown::new();
     tokio::pin!(asked);
@@ -74,12 +84,26 @@ pub async fn run(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was not set");
         }
-        let service = TowerToHyperService::new(AddExtension::new(router.clone(), Peer(address)));
+        let asked_once = Arc::<AtomicBool>::default();
+        let asks = asked_once.clone();
+        let service = MapRequest::new(AddExtension::new(router.clone(), Peer(address)), move |request| {
+            asks.store(true, Relaxed);
+            request
+        });
+        let service = TowerToHyperService::new(service);
         let builder = builder.clone();
         let watcher = graceful.watcher();
         tokio::spawn(async move {
             let connection = builder.serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = watcher.watch(connection).await {
+            let mut connection = pin!(watcher.watch(connection));
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                () = tokio::time::sleep(quiet_max) => match asked_once.load(Relaxed) {
+                    true => connection.await,
+                    false => Ok(()),
+                },
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(permit);
