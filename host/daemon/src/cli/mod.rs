@@ -16,6 +16,7 @@ pub mod scale;
 pub mod schedule;
 pub mod shell;
 pub mod table;
+pub mod top;
 pub mod watch;
 pub mod workflow;
 
@@ -90,6 +91,15 @@ pub enum Command {
         #[command(subcommand)]
         command: workflow::WorkflowCommand,
     },
+    /// Watch and control jobs, queues and hosts in the terminal.
+    Top {
+        /// Which host.
+        #[command(flatten)]
+        remote: Remote,
+        /// How often it looks.
+        #[command(flatten)]
+        arguments: top::Arguments,
+    },
     /// List who asked for which change, newest first.
     Audit {
         /// Which host.
@@ -133,6 +143,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Scale { remote, arguments } => scale::run(&Client::new(&remote)?, arguments).await,
         Command::Schedule { remote, command } => schedule::run(&Client::new(&remote)?, command).await,
         Command::Workflow { remote, command } => workflow::run(&Client::new(&remote)?, command).await,
+        Command::Top { remote, arguments } => top::run(Client::new(&remote)?, arguments).await,
         Command::Audit { remote, which } => audit::run(&Client::new(&remote)?, which).await,
         Command::Migrate { command } => migrate::run(&command),
         Command::Password => audit::password(),
