@@ -9,6 +9,7 @@
 use super::{
     error::{Code, Problem},
     password::Password,
+    request,
 };
 use crate::config::{self, Scope};
 use axum::http::{HeaderMap, Method, Uri, header, uri::Authority};
@@ -150,12 +151,12 @@ impl Guard {
         Ok(Some(actor))
     }
 
-    /// May they do this?
+    /// May they do this? `reveals`: they ask for what is hidden.
     ///
     /// # Errors
     /// `scope-missing` or `read-only`.
-    pub fn permit(&self, actor: &Actor, method: &Method, path: &str) -> Result<(), Problem> {
-        let needed = scope(method, path).unwrap_or(Scope::Read);
+    pub fn permit(&self, actor: &Actor, method: &Method, path: &str, reveals: bool) -> Result<(), Problem> {
+        let needed = if reveals { Scope::Admin } else { scope(method, path).unwrap_or(Scope::Read) };
         if actor.scope < needed {
             return Err(Problem::new(
                 Code::ScopeMissing,
@@ -280,15 +281,10 @@ impl Guard {
     /// The secret of the session that came with a request.
     #[must_use]
     pub fn session_secret(&self, headers: &HeaderMap) -> Option<String> {
-        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        cookies
-            .flat_map(cookie::Cookie::split_parse)
-            .filter_map(Result::ok)
-            .find(|cookie| cookie.name() == self.cookie())
-            .map(|cookie| cookie.value().to_owned())
+        request::cookie(headers, self.cookie())
     }
 
-    /// A form that begins a session must come from this host's own page.
+    /// A form must come from this host's own page: browsers say so with every form that they send.
     ///
     /// # Errors
     /// `foreign-origin`.
@@ -417,6 +413,32 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
+    #[test]
+    fn a_form_comes_from_a_page_of_this_host() {
+        let own_page = |pairs: &[(&'static str, &str)]| {
+            let guard = Guard::new(&config::Api::default()).unwrap();
+            let pairs: Vec<_> =
+                pairs.iter().map(|(name, value)| (header::HeaderName::from_static(name), *value)).collect();
+            guard.own_page(&Uri::from_static("/theme"), &headers(&pairs)).is_ok()
+        };
+        for ours in [
+            &[("host", "h:1"), ("origin", "http://h:1"), ("sec-fetch-site", "same-origin")][..],
+            &[("host", "h:1"), ("origin", "https://H:1")],
+            &[("host", "h:1"), ("sec-fetch-site", "same-origin")],
+        ] {
+            assert!(own_page(ours), "{ours:?}");
+        }
+        for theirs in [
+            &[("host", "h:1"), ("origin", "http://h:2")][..],
+            &[("host", "h:1"), ("origin", "null")],
+            &[("host", "h:1"), ("sec-fetch-site", "cross-site")],
+            &[("host", "h:1"), ("sec-fetch-site", "same-site")],
+            &[("host", "h:1")],
+        ] {
+            assert!(!own_page(theirs), "{theirs:?}");
+        }
+    }
+
     fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
     }
@@ -425,7 +447,7 @@ mod tests {
         let uri: Uri = path.parse().unwrap();
         let permitted = guard
             .check(&method, &uri, &headers(pairs), None)
-            .and_then(|actor| actor.map_or(Ok(()), |actor| guard.permit(&actor, &method, uri.path())));
+            .and_then(|actor| actor.map_or(Ok(()), |actor| guard.permit(&actor, &method, uri.path(), false)));
         permitted.err().map(|problem| problem.code())
     }
 

@@ -4,7 +4,7 @@ use super::error::{Code, Problem, Violation};
 use axum::{
     body::Body,
     extract::{FromRequestParts, Path, Query},
-    http::{StatusCode, Uri, header, request::Parts},
+    http::{HeaderMap, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
@@ -92,6 +92,33 @@ pub fn limit(asked: Option<usize>, default: usize, max: usize) -> Result<usize, 
         limit if (1..=max).contains(&limit) => Ok(limit),
         _ => Err(invalid_query(format!("limit: must be 1 to {max}"))),
     }
+}
+
+/// A cookie of a request.
+#[must_use]
+pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let cookies = lines.flat_map(cookie::Cookie::split_parse).filter_map(Result::ok);
+    cookies.filter(|cookie| cookie.name() == name).map(|cookie| cookie.value().to_owned()).next()
+}
+
+/// The fields of a form, in their order.
+///
+/// # Errors
+/// `invalid-header`: it is no form; `body-too-large` or `request-timeout`.
+pub async fn form(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+    timeout: Duration,
+) -> Result<Vec<(String, String)>, Problem> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.starts_with("application/x-www-form-urlencoded") {
+        let detail = format!("content-type: {:?} is no form.", shorten(kind));
+        return Err(Problem::new(Code::InvalidHeader, detail));
+    }
+    let text = self::body(body, bytes_max, timeout).await?;
+    Ok(form_urlencoded::parse(&text).into_owned().collect())
 }
 
 /// A whole body, at most `bytes_max` long, within `timeout`.

@@ -10,23 +10,19 @@ use super::{
     error::{Code, Problem},
     request,
 };
-use crate::config::Scope;
+use crate::{config::Scope, dashboard};
 use axum::{
-    body::Body,
     extract::{Request, State as Shared},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
 use cookie::{Cookie, SameSite};
-use maud::{DOCTYPE, Markup, html};
+use maud::html;
 use sha2::{Digest as _, Sha256};
 use std::{collections::HashMap, sync::Arc};
 
 /// Longest form, bytes.
 const FORM_BYTES_MAX: usize = 8 << 10;
-/// Nothing but the page itself and its style.
-const POLICY: &str =
-    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The digest under which the store knows a session.
 pub(super) fn session_digest(secret: &str) -> String {
@@ -48,57 +44,38 @@ fn own_path(next: Option<&str>) -> &str {
     }
 }
 
-fn page(status: StatusCode, next: &str, has_users: bool, message: Option<&str>) -> Response {
-    let body: Markup = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Sign in · Waymark" }
-                link rel="stylesheet" href="/assets/sign-in.css";
-            }
-            body {
-                main {
-                    h1 { "Waymark" }
-                    @if let Some(message) = message {
-                        p role="alert" { (message) }
-                    }
-                    form method="post" action="/sign-in" {
-                        input type="hidden" name="next" value=(next);
-                        @if has_users {
-                            label for="name" { "Name" }
-                            input #name name="name" autocomplete="username" autofocus maxlength="200";
-                            label for="password" { "Password" }
-                            input #password name="password" type="password" autocomplete="current-password" maxlength="1024";
-                            details {
-                                summary { "Use a token instead" }
-                                label for="token" { "Token" }
-                                input #token name="token" type="password" autocomplete="off";
-                            }
-                        } @else {
-                            label for="token" { "Token" }
-                            input #token name="token" type="password" autocomplete="off" autofocus required;
-                        }
-                        button type="submit" { "Sign in" }
-                    }
+fn page(
+    headers: &HeaderMap,
+    status: StatusCode,
+    next: &str,
+    has_users: bool,
+    message: Option<&str>,
+) -> Response {
+    let body = html! {
+        h1 { "Waymark" }
+        @if let Some(message) = message {
+            p role="alert" { (message) }
+        }
+        form method="post" action="/sign-in" {
+            input type="hidden" name="next" value=(next);
+            @if has_users {
+                label for="name" { "Name" }
+                input #name name="name" autocomplete="username" autofocus maxlength="200";
+                label for="password" { "Password" }
+                input #password name="password" type="password" autocomplete="current-password" maxlength="1024";
+                details {
+                    summary { "Use a token instead" }
+                    label for="token" { "Token" }
+                    input #token name="token" type="password" autocomplete="off";
                 }
+            } @else {
+                label for="token" { "Token" }
+                input #token name="token" type="password" autocomplete="off" autofocus required;
             }
+            button.primary type="submit" { "Sign in" }
         }
     };
-    let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::REFERRER_POLICY, "same-origin"),
-    ];
-    (status, headers, body.into_string()).into_response()
-}
-
-/// The style of the page above.
-pub(super) async fn style() -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "max-age=3600")];
-    (headers, include_str!("sign-in.css")).into_response()
+    dashboard::bare_page(headers, status, "Sign in", &body)
 }
 
 /// `GET /sign-in`: the form. A host that asks nobody who they are sends on at once.
@@ -109,7 +86,7 @@ pub(super) async fn show(Shared(service): Shared<Arc<Service>>, request: Request
     if service.guard.is_open() {
         return Redirect::to(next).into_response();
     }
-    page(StatusCode::OK, next, !service.settings.users.is_empty(), None)
+    page(request.headers(), StatusCode::OK, next, !service.settings.users.is_empty(), None)
 }
 
 /// `POST /sign-in`: begins a session for `name` and `password`, or for `token`, and goes on to `next`.
@@ -120,9 +97,9 @@ pub(super) async fn begin(
     service.guard.own_page(request.uri(), request.headers())?;
     let nobody = Actor { name: String::new(), scope: Scope::Read, by: By::Session };
     let mut entry = Entry::of(&request, &nobody, "");
-    let body: Body = request.into_body();
-    let bytes = request::body(body, FORM_BYTES_MAX, service.body_timeout()).await?;
-    let form: HashMap<String, String> = form_urlencoded::parse(&bytes).into_owned().collect();
+    let (parts, body) = request.into_parts();
+    let form = request::form(&parts.headers, body, FORM_BYTES_MAX, service.body_timeout()).await?;
+    let form: HashMap<String, String> = form.into_iter().collect();
     let field = |name: &str| form.get(name).map_or("", String::as_str);
     let next = own_path(form.get("next").map(String::as_str));
     let has_users = !service.settings.users.is_empty();
@@ -137,7 +114,13 @@ pub(super) async fn begin(
             Ok(found) => found,
             Err(problem) => {
                 let detail = problem.document(None).detail.to_owned();
-                return Ok(page(StatusCode::TOO_MANY_REQUESTS, next, has_users, Some(&detail)));
+                return Ok(page(
+                    &parts.headers,
+                    StatusCode::TOO_MANY_REQUESTS,
+                    next,
+                    has_users,
+                    Some(&detail),
+                ));
             }
         }
     } else {
@@ -150,7 +133,7 @@ pub(super) async fn begin(
             audit::write(&service, &entry).await;
         }
         let message = "That name and password, or that token, are not known to this host.";
-        return Ok(page(StatusCode::UNAUTHORIZED, next, has_users, Some(message)));
+        return Ok(page(&parts.headers, StatusCode::UNAUTHORIZED, next, has_users, Some(message)));
     };
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(Problem::internal)?;

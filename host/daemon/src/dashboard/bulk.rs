@@ -4,7 +4,7 @@
 use super::{
     format,
     jobs::Asked,
-    page::{Fresh, Page, Section, secret, see},
+    page::{Fresh, Page, Section, see},
     viewer::{Form, Viewer},
 };
 use crate::api::{
@@ -30,9 +30,8 @@ struct Done {
     done: u64,
 }
 
-fn hidden(form: &Form, viewer: &Viewer, names: &[&str]) -> Markup {
+fn hidden(form: &Form, names: &[&str]) -> Markup {
     html! {
-        (secret(viewer))
         @for name in names { @if let Some(value) = form.get(name) { input type="hidden" name=(name) value=(value); } }
     }
 }
@@ -55,7 +54,7 @@ async fn count(service: &Service, filter: &Filter) -> Result<(u64, bool), Proble
     }
 }
 
-fn confirm(form: &Form, viewer: &Viewer, words: &str, counted: u64, more: bool, back: &str) -> Markup {
+fn confirm(form: &Form, words: &str, counted: u64, more: bool, back: &str) -> Markup {
     let jobs = if counted == 1 { "job" } else { "jobs" };
     html! {
         section.message {
@@ -67,7 +66,7 @@ fn confirm(form: &Form, viewer: &Viewer, words: &str, counted: u64, more: bool, 
             div.buttons {
                 @if counted > 0 {
                     form.inline method="post" action="/jobs/bulk" {
-                        (hidden(form, viewer, &["query", "action", "to"]))
+                        (hidden(form, &["query", "action", "to"]))
                         input type="hidden" name="confirmed" value="yes";
                         button.danger type="submit" { (words) }
                     }
@@ -104,7 +103,7 @@ pub(super) async fn act(
     };
     if form.get("confirmed").is_none() {
         let (counted, more) = count(&service, &filter).await?;
-        return answer("Confirm", confirm(&form, &viewer, &words, counted, more, &back));
+        return answer("Confirm", confirm(&form, &words, counted, more, &back));
     }
     let began = Instant::now();
     let mut so_far = Done { matched: number(&form, "matched"), done: number(&form, "done") };
@@ -132,7 +131,7 @@ pub(super) async fn act(
             div.buttons {
                 @if let Some(cursor) = &cursor {
                     form.inline method="post" action="/jobs/bulk" data-auto {
-                        (hidden(&form, &viewer, &["query", "action", "to", "confirmed"]))
+                        (hidden(&form, &["query", "action", "to", "confirmed"]))
                         input type="hidden" name="cursor" value=(cursor);
                         input type="hidden" name="matched" value=(so_far.matched);
                         input type="hidden" name="done" value=(so_far.done);

@@ -15,6 +15,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use similar::{ChangeTag, TextDiff};
 use std::{sync::Arc, time::Duration};
+use waymark_job::redact::{HIDDEN, Mask};
 use waymark_store::Checkpoint;
 
 /// Longest text of a checkpoint that is compared, bytes.
@@ -39,11 +40,15 @@ pub(super) struct Asked {
 }
 
 /// A state as text: JSON in lines, other text as it is, anything else as bytes.
-fn text(checkpoint: &Checkpoint, most: usize) -> (String, bool) {
+fn text(checkpoint: &Checkpoint, mask: &Mask, most: usize) -> (String, bool) {
     if let Ok(text) = std::str::from_utf8(&checkpoint.state)
         && !text.contains('\0')
     {
-        return format::pretty(text, most);
+        return format::pretty(&mask.json(text), most);
+    }
+    if !mask.is_empty() {
+        // Nobody knows where in it the values are.
+        return (HIDDEN.to_owned(), false);
     }
     let bytes = &checkpoint.state[..checkpoint.state.len().min(most / 4)];
     let rows =
@@ -67,8 +72,8 @@ fn facts(checkpoint: &Checkpoint, now_ms: u64) -> Markup {
     }
 }
 
-fn differences(old: &Checkpoint, new: &Checkpoint) -> Markup {
-    let ((old, old_cut), (new, new_cut)) = (text(old, DIFF_BYTES_MAX), text(new, DIFF_BYTES_MAX));
+fn differences(old: &Checkpoint, new: &Checkpoint, mask: &Mask) -> Markup {
+    let ((old, old_cut), (new, new_cut)) = (text(old, mask, DIFF_BYTES_MAX), text(new, mask, DIFF_BYTES_MAX));
     if old == new {
         return part::empty("The two states are the same", html! {});
     }
@@ -116,7 +121,7 @@ pub(super) async fn page(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let asked: Asked = part::read_form(&query.unwrap_or_default())?;
-    let view = service.view(&id).await?;
+    let (view, mask) = service.masked(&id).await?;
     let kept = service.store.checkpoints(&id).await?;
     let now_ms = service.store.now_ms().await?;
     let find = |step: u64| {
@@ -155,9 +160,9 @@ pub(super) async fn page(
             }
             @if let (Some(old), Some(new)) = (first, second) {
                 div.columns { section.card { h2 { "Step " (old.step) } (facts(old, now_ms)) } section.card { h2 { "Step " (new.step) } (facts(new, now_ms)) } }
-                section.card { h2 { "From step " (old.step) " to step " (new.step) } (differences(old, new)) }
+                section.card { h2 { "From step " (old.step) " to step " (new.step) } (differences(old, new, &mask)) }
             } @else if let Some(one) = first {
-                @let (shown, cut) = text(one, part::TEXT_BYTES_MAX);
+                @let (shown, cut) = text(one, &mask, part::TEXT_BYTES_MAX);
                 section.card { h2 { "Step " (one.step) } (facts(one, now_ms)) }
                 section.card {
                     div.head { h2 { "State" } (part::copy("state", "Copy")) }

@@ -2,13 +2,15 @@
 
 use super::{
     format,
-    page::{Fresh, Page, Section, secret, see},
+    page::{Fresh, Page, Section, see},
     part, timeline,
     viewer::{Form, Viewer},
 };
 use crate::{
     api::{
-        Code, Problem, Service, events, jobs as api_jobs, replay as api_replay,
+        Code, Problem, Service, events, jobs as api_jobs,
+        output::mask_lines,
+        replay as api_replay,
         request::{Id, Params, shorten},
     },
     worker::WORKFLOW,
@@ -137,7 +139,6 @@ fn checkpoint_list(viewer: &Viewer, view: &View, checkpoints: &[Checkpoint], now
                                 td.act {
                                     @if restores {
                                         form.inline method="post" action=(format!("/jobs/{}/restart", view.id)) data-ask=(format!("Run this job again from step {}?", one.step)) {
-                                            (secret(viewer))
                                             input type="hidden" name="from" value=(one.step);
                                             button type="submit" aria-label=(format!("Restore step {}", one.step)) { "Restore" }
                                         }
@@ -188,14 +189,16 @@ pub(super) async fn page(
     viewer: Viewer,
     Id(id): Id,
 ) -> Result<Response, Problem> {
-    let view = service.view(&id).await?;
+    let (view, mask) = service.masked(&id).await?;
     let store = &service.store;
     let now_ms = store.now_ms().await?;
     let checkpoints = store.checkpoints(&id).await?;
     let total = view.record.outputs;
     let first_output = total.saturating_sub(OUTPUTS);
     let outputs = store.outputs(&id, first_output, OUTPUTS).await?;
-    let all = store.logs(&id, 0, 1_000).await?;
+    let outputs: Vec<_> = outputs.iter().map(|record| mask.json(record)).collect();
+    let mut all = store.logs(&id, 0, 1_000).await?;
+    mask_lines(&mask, &mut all.lines);
     let told = all.first + all.lines.len() as u64;
     let skipped = all.lines.len().saturating_sub(LOG_LINES as usize);
     let lines: Vec<Line> =
@@ -320,7 +323,6 @@ pub(super) async fn replay_form(
         section.card {
             @if !view.state.is_ended() { p { "The job is " (view.state.name()) ": only an ended job is replayed." } }
             form.edit method="post" action=(format!("/jobs/{id}/replay")) {
-                (secret(&viewer))
                 p.hint { "A new job of type " strong { (spec.job_type) } " is made; this one stays as it is." }
                 label { span { "Input (JSON)" } textarea name="input" rows="16" spellcheck="false" { (input) } }
                 div.fields {

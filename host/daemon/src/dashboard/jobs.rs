@@ -3,7 +3,7 @@
 
 use super::{
     format,
-    page::{Fresh, Page, Section, secret},
+    page::{Fresh, Page, Section},
     part,
     viewer::Viewer,
 };
@@ -127,7 +127,6 @@ fn bulk_form(viewer: &Viewer, asked: &Asked, filter: &Filter) -> Markup {
     }
     html! {
         form.bulk method="post" action="/jobs/bulk" aria-label="Control all jobs of this filter" {
-            (secret(viewer))
             input type="hidden" name="query" value=(asked.filter_query());
             label { span { "All jobs of this filter" }
                 select name="action" {

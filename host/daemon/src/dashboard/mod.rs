@@ -5,7 +5,7 @@
 //! asked for goes through the API's handlers: there is no second way to do anything. Every text of a guest or a caller
 //! is escaped by the templates. A list reads one bounded page, however many jobs there are.
 //!
-//! * [`viewer`]: who looks, and whether a form is one of ours.
+//! * [`viewer`]: who looks, and the forms that they send.
 //! * [`page`]: the frame around every page; [`part`]: pieces that pages share; [`format`](mod@format): numbers and times.
 //! * [`chart`], [`graph`]: drawings.
 //! * One file per page: [`overview`] with [`stuck`], [`jobs`] with [`bulk`], [`job`] with [`timeline`],
@@ -34,7 +34,7 @@ mod timeline;
 mod viewer;
 mod workflows;
 
-pub(crate) use page::{Frame, problem_page};
+pub(crate) use page::{Frame, bare_page, problem_page};
 
 use crate::api::Service;
 use axum::{

@@ -3,12 +3,12 @@
 use super::{
     assets,
     format::clock,
-    viewer::{Form, SECRET_COOKIE, SECRET_FIELD, THEME_COOKIE, Theme, Viewer},
+    viewer::{Form, THEME_COOKIE, Theme, Viewer},
 };
 use crate::api::{Code, Problem};
 use axum::{
     extract::Request,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use maud::{DOCTYPE, Markup, html};
@@ -106,7 +106,6 @@ impl Page<'_> {
         };
         let switch = html! {
             form.theme method="post" action="/theme" {
-                (secret(viewer))
                 input type="hidden" name="back" value=(viewer.here);
                 input type="hidden" name="to" value=(viewer.theme.next().name());
                 button.quiet type="submit" title=(format!("Theme: {}. Choose {}", viewer.theme.name(), viewer.theme.next().name())) {
@@ -124,20 +123,8 @@ impl Page<'_> {
             html! { (who) (switch) },
             self.body,
         );
-        let mut response = html_response(StatusCode::OK, text);
-        if viewer.is_new {
-            let cookie = format!("{SECRET_COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", viewer.secret);
-            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-                response.headers_mut().append(header::SET_COOKIE, cookie);
-            }
-        }
-        response
+        html_response(StatusCode::OK, text)
     }
-}
-
-/// The hidden field that shows that a form is one of ours.
-pub(super) fn secret(viewer: &Viewer) -> Markup {
-    html! { input type="hidden" name=(SECRET_FIELD) value=(viewer.secret); }
 }
 
 /// A small drawing beside words that say the same.
@@ -152,6 +139,20 @@ fn html_response(status: StatusCode, text: Markup) -> Response {
         (header::REFERRER_POLICY, "same-origin"),
     ];
     (status, headers, text.into_string()).into_response()
+}
+
+fn head(title: &str, script: bool) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            title { (title) " · Waymark" }
+            link rel="icon" href=(assets::ICON.path) type="image/svg+xml";
+            link rel="stylesheet" href=(assets::STYLE.path);
+            @if script { script src=(assets::SCRIPT.path) defer {} }
+        }
+    }
 }
 
 fn document(
@@ -171,15 +172,7 @@ fn document(
     html! {
         (DOCTYPE)
         html lang="en" data-theme=(theme.name()) {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) " · Waymark" }
-                link rel="icon" href=(assets::ICON.path) type="image/svg+xml";
-                link rel="stylesheet" href=(assets::STYLE.path);
-                script src=(assets::SCRIPT.path) defer {}
-            }
+            (head(title, true))
             body data-poll=[poll] data-events=[events] {
                 a.skip href="#main" { "Skip to the content" }
                 header.side {
@@ -208,6 +201,18 @@ fn document(
             }
         }
     }
+}
+
+/// A page for somebody who has not said who they are: no more than its middle.
+pub(crate) fn bare_page(headers: &HeaderMap, status: StatusCode, title: &str, body: &Markup) -> Response {
+    let text = html! {
+        (DOCTYPE)
+        html lang="en" data-theme=(Theme::of(headers).name()) {
+            (head(title, false))
+            body.bare { main #main { (body) } }
+        }
+    };
+    html_response(status, text)
 }
 
 /// What a problem page needs of its request.

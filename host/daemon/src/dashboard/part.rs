@@ -1,10 +1,6 @@
 //! Pieces that pages share.
 
-use super::{
-    format,
-    page::{icon, secret},
-    viewer::Viewer,
-};
+use super::{format, page::icon, viewer::Viewer};
 use crate::api::{Problem, request};
 use maud::{Markup, html};
 use serde::de::DeserializeOwned;
@@ -86,7 +82,6 @@ pub(super) fn button(viewer: &Viewer, action: &str, label: &str, look: Look, ask
     };
     html! {
         form.inline method="post" action=(action) data-ask=[ask] {
-            (secret(viewer))
             input type="hidden" name="back" value=(viewer.here);
             button class=(class) type="submit" { (label) }
         }

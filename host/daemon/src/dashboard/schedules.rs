@@ -195,7 +195,7 @@ pub(super) async fn page(
             section.card aria-labelledby="history-title" { h2 #history-title { "History" } div #history data-live { (history(&fired)) } }
         }
         @if let Work::Job(spec) = &schedule.work {
-            section.card aria-labelledby="input-title" { h2 #input-title { "Input" } (part::text_block("input", "Input", &spec.input)) }
+            section.card aria-labelledby="input-title" { h2 #input-title { "Input" } (part::text_block("input", "Input", &service.shown_input(spec))) }
         }
     };
     Ok(Page { section: Section::Schedules, title: &schedule.name, fresh: Fresh::Polled, body }

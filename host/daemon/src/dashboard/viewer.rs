@@ -1,14 +1,13 @@
-//! Who looks at a page, and whether a form was one of ours.
+//! Who looks at a page, and the forms that they send.
 //!
-//! The guard has found out who asks before a page is made. A form is taken when it carries the secret of the
-//! browser's cookie, which no other site can read, and does not come from another origin. The secret is no host's own,
-//! so that any host takes a form that another one wrote.
+//! The guard has found out who asks before a page is made. A form is taken where the browser says that it comes from a page of
+//! this host.
 
 use crate::{
     api::{
-        Code, Problem, Service,
+        Problem, Service,
         auth::{Actor, By},
-        request::{self, shorten},
+        request,
     },
     config::Scope,
 };
@@ -17,12 +16,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use std::sync::Arc;
-use subtle::ConstantTimeEq as _;
 
-/// Cookie with the secret that forms carry.
-pub(super) const SECRET_COOKIE: &str = "waymark_form";
-/// Name of the field that carries it.
-pub(super) const SECRET_FIELD: &str = "form_secret";
 /// Cookie with the chosen theme.
 pub(super) const THEME_COOKIE: &str = "waymark_theme";
 /// Longest form, bytes: an input to replay may have 1 MiB, and grows by its escapes.
@@ -70,23 +64,8 @@ impl Theme {
 
     /// The one that the browser's cookie says.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        cookie(headers, THEME_COOKIE).map_or(Self::Auto, Self::named)
+        request::cookie(headers, THEME_COOKIE).map_or(Self::Auto, |name| Self::named(&name))
     }
-}
-
-/// A cookie of a request.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
-}
-
-/// A secret as it was made here.
-fn is_secret(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Who looks.
@@ -96,10 +75,6 @@ pub(crate) struct Viewer {
     actor: Actor,
     /// The host changes nothing.
     read_only: bool,
-    /// What forms carry.
-    pub(super) secret: String,
-    /// The browser has not got the secret yet.
-    pub(super) is_new: bool,
     /// Chosen theme.
     pub(super) theme: Theme,
     /// Path and query of the page.
@@ -141,15 +116,6 @@ impl FromRequestParts<Arc<Service>> for Viewer {
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
         let actor = parts.extensions.get::<Actor>().cloned();
         let actor = actor.ok_or_else(|| Problem::internal("a page was asked for past the guard"))?;
-        let known = cookie(&parts.headers, SECRET_COOKIE).filter(|text| is_secret(text));
-        let (secret, is_new) = match known {
-            Some(secret) => (secret.to_owned(), false),
-            None => {
-                let mut random = [0; 16];
-                getrandom::fill(&mut random).map_err(Problem::internal)?;
-                (hex::encode(random), true)
-            }
-        };
         let here = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| parts.uri.authority().map(|host| host.as_str()));
@@ -158,8 +124,6 @@ impl FromRequestParts<Arc<Service>> for Viewer {
         Ok(Self {
             actor,
             read_only: service.settings.read_only,
-            secret,
-            is_new,
             theme: Theme::of(&parts.headers),
             here: here.to_owned(),
             origin: format!("{proto}://{}", host.unwrap_or("localhost")),
@@ -188,55 +152,13 @@ impl Form {
     }
 }
 
-fn refused(why: &str) -> Problem {
-    Problem::new(
-        Code::ForeignOrigin,
-        format!("The form was not taken because {why}. Load the page again and repeat what you did."),
-    )
-}
-
-/// Keeps forms of other sites out.
-fn same_origin(headers: &HeaderMap) -> Result<(), Problem> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if text(header::HeaderName::from_static("sec-fetch-site"))
-        .is_some_and(|site| !matches!(site, "same-origin" | "none"))
-    {
-        return Err(refused("another site sent it"));
-    }
-    if let Some(origin) = headers.get(header::ORIGIN) {
-        let site = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, site)| site);
-        let host = text(header::HOST);
-        if site.is_none()
-            || host.is_some_and(|host| !site.is_some_and(|site| site.eq_ignore_ascii_case(host)))
-        {
-            return Err(refused("its Origin is another site"));
-        }
-    }
-    Ok(())
-}
-
 impl FromRequest<Arc<Service>> for Form {
     type Rejection = Problem;
 
     async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        same_origin(&parts.headers)?;
-        let kind =
-            parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        if !kind.starts_with("application/x-www-form-urlencoded") {
-            let kind = shorten(kind).into_owned();
-            return Err(Problem::new(Code::InvalidHeader, format!("content-type: {kind:?} is no form.")));
-        }
-        let text = request::body(body, FORM_BYTES_MAX, service.body_timeout()).await?;
-        let form = Self(form_urlencoded::parse(&text).into_owned().collect());
-        let known = cookie(&parts.headers, SECRET_COOKIE).filter(|text| is_secret(text));
-        let (Some(known), Some(sent)) = (known, form.get(SECRET_FIELD)) else {
-            return Err(refused("it does not carry the secret of this browser's cookie"));
-        };
-        if !bool::from(known.as_bytes().ct_eq(sent.as_bytes())) {
-            return Err(refused("its secret is not that of this browser's cookie"));
-        }
-        Ok(form)
+        service.guard.own_page(&parts.uri, &parts.headers)?;
+        request::form(&parts.headers, body, FORM_BYTES_MAX, service.body_timeout()).await.map(Self)
     }
 }
 
@@ -253,30 +175,11 @@ mod tests {
     }
 
     #[test]
-    fn a_form_of_another_site_is_refused() {
-        for ours in [
-            &[("host", "h:1"), ("origin", "http://h:1"), ("sec-fetch-site", "same-origin")][..],
-            &[("host", "h:1"), ("origin", "https://H:1")],
-            &[("host", "h:1")],
-        ] {
-            assert!(same_origin(&headers(ours)).is_ok(), "{ours:?}");
-        }
-        for theirs in [
-            &[("host", "h:1"), ("origin", "http://h:2")][..],
-            &[("host", "h:1"), ("origin", "null")],
-            &[("host", "h:1"), ("sec-fetch-site", "cross-site")],
-            &[("host", "h:1"), ("sec-fetch-site", "same-site")],
-        ] {
-            assert!(same_origin(&headers(theirs)).is_err(), "{theirs:?}");
-        }
-    }
-
-    #[test]
     fn cookies_are_read_by_their_whole_names() {
         let headers = headers(&[("cookie", "xwaymark_theme=light; waymark_theme=dark; other=1")]);
-        assert_eq!(cookie(&headers, THEME_COOKIE), Some("dark"));
+        assert_eq!(request::cookie(&headers, THEME_COOKIE).as_deref(), Some("dark"));
         assert_eq!(Theme::of(&headers), Theme::Dark);
-        assert_eq!(cookie(&headers, "waymark"), None);
+        assert_eq!(request::cookie(&headers, "waymark"), None);
     }
 
     #[test]

@@ -105,7 +105,8 @@ async fn a_person_signs_in_works_and_signs_out() {
     let sign_in = async |name: &str, password: &str, next: &str| {
         let form = [("name", name), ("password", password), ("next", next)];
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = page.post(format!("{}/sign-in", host.base)).header("origin", &host.base).body(body);
+        let request = page.post(format!("{}/sign-in", host.base)).header("origin", &host.base);
+        let request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
         request.send().await.unwrap()
     };
 
