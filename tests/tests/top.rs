@@ -85,12 +85,6 @@ fn jobs_queues_and_hosts_are_seen_and_controlled_in_a_terminal() {
     host.reaches(&id, "running");
     terminal.press("cy");
     host.reaches(&id, "cancelled");
-    terminal.press("ty");
-    terminal.shows("retry");
-    terminal.press("/status=failed\r");
-    terminal.shows("Nothing fits the filter");
-    terminal.press("\u{1b}");
-    terminal.shows(&id);
     host.post("/api/v1/queues/slow/pause", &json!({})).expect(202);
     terminal.press("2");
     terminal.shows("slow");

@@ -8,6 +8,7 @@ use crate::api::schedules::Definition;
 use crate::api::submission::{QUEUE_RULE, is_queue};
 use crate::signature;
 use anyhow::Context as _;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use figment::{
     Figment,
     providers::{Env, Format, Toml},
@@ -19,7 +20,7 @@ use std::{
     num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
 };
-use waymark_job::{RetryPolicy, State, flow::Limits};
+use waymark_job::{RetryPolicy, State, flow::Limits, redact::Rules};
 use waymark_sandbox::{Setting, http, keyvalue, llm, secrets, sql};
 
 /// All settings.
@@ -36,6 +37,12 @@ pub struct Config {
     pub api: Api,
     /// The worker processes.
     pub worker: Worker,
+    /// Traces.
+    pub telemetry: Telemetry,
+    /// What people are not shown of jobs.
+    pub redaction: Redaction,
+    /// Encryption of what is kept in the store.
+    pub encryption: Encryption,
     /// How long ended jobs are kept.
     pub retention: Retention,
     /// Where long results are kept.
@@ -71,6 +78,9 @@ impl Default for Config {
             redis: Redis::default(),
             api: Api::default(),
             worker: Worker::default(),
+            telemetry: Telemetry::default(),
+            redaction: Redaction::default(),
+            encryption: Encryption::default(),
             retention: Retention::default(),
             results: Results::default(),
             webhooks: BTreeMap::new(),
@@ -274,6 +284,121 @@ impl Default for Worker {
             queues: Vec::new(),
             start_paused: false,
         }
+    }
+}
+
+/// What people are not shown of jobs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redaction {
+    /// Fields of inputs, of every job type: JSON Pointers in which `*` is every item of a list or member of an object, such
+    /// as `/password` or `/customers/*/ssn`. Default: none.
+    pub fields: Vec<String>,
+}
+
+/// Encryption of what callers and plugins put into the store. The same for all hosts.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Encryption {
+    /// Keys, the old ones included as long as anything is kept that they encrypt. Default: none.
+    pub keys: Vec<EncryptionKey>,
+    /// Id of the key that new values are encrypted with. Default: none, which keeps new values as they are.
+    pub active: Option<String>,
+}
+
+/// A key; `file` or `env` says where it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncryptionKey {
+    /// Its name, which stands in every value that it encrypts; 1 to 64 bytes.
+    pub id: String,
+    /// File that holds 32 bytes as 64 hexadecimal characters or in base64 (`openssl rand -hex 32`).
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+    /// Environment variable that holds the same.
+    #[serde(default)]
+    pub env: Option<String>,
+}
+
+impl EncryptionKey {
+    fn read(&self) -> anyhow::Result<Vec<u8>> {
+        let text = match (&self.file, &self.env) {
+            (Some(file), None) => std::fs::read_to_string(file)
+                .with_context(|| format!("the file {} cannot be read", file.display()))?,
+            (None, Some(name)) => {
+                std::env::var(name).with_context(|| format!("the environment variable {name}"))?
+            }
+            _ => anyhow::bail!("it needs either file or env"),
+        };
+        let text = text.trim();
+        let bytes = hex::decode(text).ok().or_else(|| BASE64.decode(text).ok());
+        bytes
+            .filter(|bytes| bytes.len() == waymark_store::KEY_BYTES)
+            .context("it must be 32 bytes, as 64 hexadecimal characters or in base64 (openssl rand -hex 32)")
+    }
+}
+
+/// Traces (OpenTelemetry). What is not set here is taken from the standard variables: `OTEL_EXPORTER_OTLP_ENDPOINT`,
+/// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER` with `OTEL_TRACES_SAMPLER_ARG`;
+/// `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_RESOURCE_ATTRIBUTES` hold too, and `OTEL_SDK_DISABLED=true` switches all off.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Where spans are sent, OTLP over HTTP: `/v1/traces` is added. Default: none, which makes no spans.
+    pub otlp_endpoint: Option<String>,
+    /// Of traces that begin here, the share that is kept, 0 to 1. A caller's `traceparent` decides for itself. Default 1.
+    pub sample_ratio: f64,
+    /// What this deployment is called. Default `waymark`.
+    pub service_name: String,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { otlp_endpoint: None, sample_ratio: 1.0, service_name: "waymark".into() }
+    }
+}
+
+impl Telemetry {
+    /// What the environment says where the file says nothing.
+    fn of_environment(&self, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let mut own = self.clone();
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            own.otlp_endpoint = None;
+            return own;
+        }
+        if own.otlp_endpoint.is_none() {
+            // The variable for traces alone is the whole address.
+            let whole = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+            own.otlp_endpoint = whole.or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
+        }
+        if own.service_name == Self::default().service_name
+            && let Some(name) = variable("OTEL_SERVICE_NAME")
+        {
+            own.service_name = name;
+        }
+        let sampler = variable("OTEL_TRACES_SAMPLER").unwrap_or_default();
+        if own.sample_ratio == Self::default().sample_ratio {
+            if sampler.ends_with("always_off") {
+                own.sample_ratio = 0.0;
+            } else if sampler.ends_with("traceidratio")
+                && let Some(ratio) = variable("OTEL_TRACES_SAMPLER_ARG").and_then(|ratio| ratio.parse().ok())
+            {
+                own.sample_ratio = ratio;
+            }
+        }
+        own
+    }
+
+    /// The address that spans are sent to.
+    #[must_use]
+    pub fn traces_url(&self) -> Option<String> {
+        let endpoint = self.otlp_endpoint.as_deref()?.trim_end_matches('/');
+        Some(if endpoint.ends_with("/v1/traces") {
+            endpoint.to_owned()
+        } else {
+            format!("{endpoint}/v1/traces")
+        })
     }
 }
 
@@ -526,6 +651,8 @@ pub struct TypeOverride {
     pub grants: Option<GrantsConfig>,
     /// How long ended jobs of this type are kept.
     pub retention: TypeRetention,
+    /// Fields of inputs that people are not shown, besides [`Redaction::fields`].
+    pub redact: Vec<String>,
 }
 
 /// The flags that override everything else.
@@ -581,6 +708,7 @@ impl Config {
             config.worker.queues = flags.queues;
         }
         config.worker.start_paused |= flags.start_paused;
+        config.telemetry = config.telemetry.of_environment(|name| std::env::var(name).ok());
         config.check()?;
         Ok(config)
     }
@@ -658,6 +786,18 @@ impl Config {
                 anyhow::bail!("{table}.retry.{}: {what}", at.replace('/', "."));
             }
         }
+        anyhow::ensure!(
+            (0.0..=1.0).contains(&self.telemetry.sample_ratio),
+            "telemetry.sample_ratio must be 0 to 1"
+        );
+        if let Some(endpoint) = &self.telemetry.otlp_endpoint {
+            anyhow::ensure!(
+                endpoint.starts_with("http://") || endpoint.starts_with("https://"),
+                "telemetry.otlp_endpoint must begin with http:// or https://"
+            );
+        }
+        self.redaction()?;
+        self.keyring()?;
         self.schedules()?;
         self.check_capabilities()?;
         for (name, endpoint) in &self.webhooks {
@@ -766,6 +906,31 @@ impl Config {
         policy
     }
 
+    /// The keys that values in the store are encrypted with. They are read now.
+    ///
+    /// # Errors
+    /// A key cannot be read; the message names it.
+    pub fn keyring(&self) -> anyhow::Result<waymark_store::Keyring> {
+        let read = |key: &EncryptionKey| {
+            Ok((key.id.clone(), key.read().with_context(|| format!("encryption.keys: {:?}", key.id))?))
+        };
+        let keys = self.encryption.keys.iter().map(read).collect::<anyhow::Result<_>>()?;
+        waymark_store::Keyring::new(keys, self.encryption.active.clone())
+            .map_err(|why| anyhow::anyhow!("encryption: {why}"))
+    }
+
+    /// What people are not shown of jobs.
+    ///
+    /// # Errors
+    /// A pointer is malformed; the message names its table.
+    pub fn redaction(&self) -> anyhow::Result<Rules> {
+        for (name, own) in &self.plugins {
+            Rules::new(&own.redact, []).map_err(|why| anyhow::anyhow!("plugins.{name}.redact: {why}"))?;
+        }
+        let own = self.plugins.iter().map(|(name, own)| (name.as_str(), own.redact.as_slice()));
+        Rules::new(&self.redaction.fields, own).map_err(|why| anyhow::anyhow!("redaction.fields: {why}"))
+    }
+
     /// How long ended jobs of a type are kept.
     #[must_use]
     pub fn retention_of(&self, job_type: &str) -> waymark_store::Retention {
@@ -823,6 +988,7 @@ impl Config {
                 settings: self.results.s3.clone(),
             }),
             webhooks: self.webhook_rules(),
+            encryption: self.keyring()?,
         })
     }
 }
@@ -921,6 +1087,56 @@ mod tests {
         assert!(error.starts_with("schedules.nightly: /job/inptu"), "{error}");
         let error = load(&text.replace("nightly", "\"waymark.x\"")).unwrap_err().to_string();
         assert!(error.contains("host's own"), "{error}");
+    }
+
+    #[test]
+    fn keys_are_read_where_they_lie() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "07".repeat(32) + "\n").unwrap();
+        let key = format!("keys = [{{ id = \"k1\", file = {:?} }}]\n", file.path().display().to_string());
+        let config = load(&format!("[encryption]\n{key}active = \"k1\"\n")).unwrap();
+        assert!(config.keyring().unwrap().seals() && !format!("{config:?}").contains("0707"));
+        assert!(!load(&format!("[encryption]\n{key}")).unwrap().keyring().unwrap().seals());
+        let error = load("[encryption]\nactive = \"k2\"\n").unwrap_err().to_string();
+        assert_eq!(error, "encryption: active: there is no key \"k2\"");
+        std::fs::write(file.path(), BASE64.encode([7; 31])).unwrap();
+        let error = format!("{:#}", load(&format!("[encryption]\n{key}")).unwrap_err());
+        assert!(error.starts_with("encryption.keys: \"k1\": it must be 32 bytes"), "{error}");
+        assert!(load("[encryption]\nkeys = [{ id = \"k1\" }]\n").is_err());
+    }
+
+    #[test]
+    fn fields_that_are_hidden_are_checked() {
+        let text = "[redaction]\nfields = [\"/password\"]\n[plugins.mail]\nredact = [\"/to/*/address\"]\n";
+        let rules = load(text).unwrap().redaction().unwrap();
+        assert!(!rules.mask("any", "{\"password\":\"abcdef\"}").is_empty());
+        assert!(!rules.mask("mail", "{\"to\":[{\"address\":\"abcdef\"}]}").is_empty());
+        let error = load(&text.replace("/to", "to")).unwrap_err().to_string();
+        assert!(error.starts_with("plugins.mail.redact: \"to/*/address\""), "{error}");
+    }
+
+    #[test]
+    fn the_standard_variables_say_where_traces_go() {
+        let own = load("[telemetry]\notlp_endpoint = \"http://collector:4318/\"\nservice_name = \"jobs\"\n")
+            .unwrap();
+        assert_eq!(own.telemetry.traces_url().as_deref(), Some("http://collector:4318/v1/traces"));
+        let said = |name: &str| match name {
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" => Some("http://other/v1/traces".to_owned()),
+            "OTEL_SERVICE_NAME" => Some("others".to_owned()),
+            "OTEL_TRACES_SAMPLER" => Some("parentbased_traceidratio".to_owned()),
+            "OTEL_TRACES_SAMPLER_ARG" => Some("0.5".to_owned()),
+            _ => None,
+        };
+        let kept = own.telemetry.of_environment(said);
+        assert_eq!((kept.service_name.as_str(), kept.sample_ratio), ("jobs", 0.5));
+        assert_eq!(kept.traces_url(), own.telemetry.traces_url(), "the file wins");
+        let told = Telemetry::default().of_environment(said);
+        assert_eq!(told.traces_url().as_deref(), Some("http://other/v1/traces"));
+        assert_eq!(told.service_name, "others");
+        let off = |name: &str| (name == "OTEL_SDK_DISABLED").then(|| "true".to_owned());
+        assert_eq!(own.telemetry.of_environment(off).traces_url(), None);
+        assert!(load("[telemetry]\nsample_ratio = 1.5\n").is_err());
+        assert!(load("[telemetry]\notlp_endpoint = \"collector:4318\"\n").is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::{
     scale::{self, Chosen},
     scheduler::{self, Maintenance},
     sharing,
+    traces::Tracer,
     worker::protocol::{self, Assignment, Order, Report},
 };
 use anyhow::Context as _;
@@ -100,6 +101,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let id = format!("{node}-{}", hex::encode(random));
+    let (tracer, sending) = Tracer::start(&config.telemetry, &id, &metrics.registry)?;
     let workers: Workers = Arc::default();
     let (ready_sender, ready) = watch::channel(Readiness { ready: false, reason: "starting".into() });
     let (drain, mut drains) = mpsc::channel(1);
@@ -128,6 +130,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         drain: drain.clone(),
         maintenance: maintenance.clone(),
         sharing: sharing.clone(),
+        tracer,
+        redaction: config.redaction()?,
     };
     let listener = tokio::net::TcpListener::bind(config.api.listen)
         .await
@@ -217,6 +221,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     scheduler::Service::resign(&id, &store).await;
     let _ = stop_api.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(5), server).await;
+    if let Some(sending) = sending {
+        sending.finish().await;
+    }
     if let Err(error) = store.remove_host(&id).await {
         tracing::warn!(%error, "this host could not sign off");
     }

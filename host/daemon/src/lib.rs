@@ -8,9 +8,10 @@
 //! * [`directory`]: files in a folder become job types. [`signature`]: which of them. [`sharing`]: on all hosts.
 //! * [`api`]: the HTTP control API. `dashboard`: pages for people. [`history`]: what the last two days were like.
 //! * [`host`]: the control process. [`embedded`]: its private Redis.
+//! * `redaction`: what people are not shown of jobs.
 //! * [`scheduler`]: schedules, and what is done once for all hosts.
 //! * [`worker`]: claim, run, commit. [`load`]: how busy the machine is. [`scale`]: what really waits.
-//! * [`metrics`], [`telemetry`]: what operators see.
+//! * [`metrics`], [`telemetry`], [`traces`]: what operators see.
 //! * [`cli`], [`bench`]: the client side of the binary.
 
 pub mod api;
@@ -24,9 +25,11 @@ pub mod history;
 pub mod host;
 pub mod load;
 pub mod metrics;
+mod redaction;
 pub mod scale;
 pub mod scheduler;
 pub mod sharing;
 pub mod signature;
 pub mod telemetry;
+pub mod traces;
 pub mod worker;

@@ -221,11 +221,16 @@ pub struct Job<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = serde_json::Value, required = false)]
     input: Option<Json<'a>>,
+    /// Id of the key that input and metadata are encrypted with, where this host does not have it: they are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    missing_key: Option<&'a str>,
     /// `null` until the job has succeeded. Left out in lists unless asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = serde_json::Value, required = false)]
     result: Option<Json<'a>>,
-    /// Why `result` is `null` although the job succeeded: it lies in the object storage and cannot be had.
+    /// Why `result` is `null` although the job succeeded: it lies in the object storage and cannot be had, or its key is
+    /// missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     result_error: Option<&'a str>,
@@ -355,6 +360,7 @@ impl<'a> Job<'a> {
             step: record.step,
             outputs: record.outputs,
             input: include.input.then_some(Json(&spec.input)),
+            missing_key: view.sealed.as_deref(),
             result: include.result.then(|| match view.state {
                 State::Succeeded => Json(view.result.as_deref().unwrap_or("null")),
                 _ => Json("null"),

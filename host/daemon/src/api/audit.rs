@@ -1,7 +1,7 @@
 //! The audit log: every change that somebody asked for over HTTP, with who, when, what, from where, and the answer.
 //!
 //! The guard writes an entry after the answer is known and before it is sent. New jobs are not in it: they are in
-//! the list of jobs. What is refused for want of a token is not in it either, so that strangers cannot fill it.
+//! the list of jobs. Whoever asks for what is hidden is in it too. What is refused for want of a token is not in it either, so that strangers cannot fill it.
 
 use super::{
     Service,
@@ -13,7 +13,7 @@ use super::{
 use axum::{
     body::Body,
     extract::{Request, State as Shared},
-    http::{Method, StatusCode, header},
+    http::{Method, StatusCode, Uri, header},
     response::Response,
 };
 use serde::{Deserialize, Serialize};
@@ -112,6 +112,12 @@ fn cut(text: &str) -> &str {
 pub(super) fn is_kept(method: &Method, path: &str) -> bool {
     let made = ["/api/v1/jobs", "/api/v1/jobs/batch", "/api/v1/workflows"];
     !method.is_safe() && path != "/theme" && !(*method == Method::POST && made.contains(&path))
+}
+
+/// Does this request ask for what is hidden?
+pub(super) fn reveals(uri: &Uri) -> bool {
+    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    pairs.into_iter().any(|(name, value)| name == "reveal" && value != "false")
 }
 
 /// Takes a copy of the body if the log keeps it: JSON that says it is short.
@@ -245,6 +251,16 @@ mod tests {
         let kept =
             serde_json::json!({"job": {"input": LEFT_OUT, "queue": "q"}, "nodes": [{"input": LEFT_OUT}]});
         assert_eq!(body, kept);
+    }
+
+    #[test]
+    fn whoever_asks_for_what_is_hidden_is_seen() {
+        for asked in ["/x?reveal=true", "/x?a=b&reveal=true", "/x?re%76eal=%74rue", "/x?reveal"] {
+            assert!(reveals(&asked.parse().unwrap()), "{asked}");
+        }
+        for asked in ["/x", "/reveal=true", "/x?reveal=false", "/x?a=reveal"] {
+            assert!(!reveals(&asked.parse().unwrap()), "{asked}");
+        }
     }
 
     #[test]

@@ -9,7 +9,13 @@ use super::{
     request::{self, Shape, reply},
     submission::Submission,
 };
-use axum::{body::Body, extract::State as Shared, http::StatusCode, response::Response};
+use crate::traces::of_headers;
+use axum::{
+    body::Body,
+    extract::State as Shared,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -74,7 +80,12 @@ pub(super) struct Outcomes<'a> {
         (status = 207, description = "Some or all jobs were refused; the others were made.", body = Outcomes),
     ),
 )]
-pub(super) async fn create(Shared(service): Shared<Arc<Service>>, body: Body) -> Result<Response, Problem> {
+pub(super) async fn create(
+    Shared(service): Shared<Arc<Service>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let trace = of_headers(&headers);
     let text = request::body(body, service.settings.body_bytes_max, service.body_timeout()).await?;
     let batch = if text.trim_ascii_start().first() == Some(&b'[') {
         let jobs = serde_json::from_slice(&text).map_err(|error| {
@@ -101,7 +112,10 @@ pub(super) async fn create(Shared(service): Shared<Arc<Service>>, body: Body) ->
             Err(problem) => Err(problem),
         };
         match job {
-            Ok(job) => jobs.push(job),
+            Ok(mut job) => {
+                job.spec.trace.clone_from(&trace);
+                jobs.push(job);
+            }
             // Not the caller's fault: the whole batch is to be repeated.
             Err(problem) if problem.code().status().is_server_error() => return Err(problem),
             Err(problem) => refused.push((index, problem)),

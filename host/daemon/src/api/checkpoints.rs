@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
-use waymark_job::JobId;
+use waymark_job::{
+    JobId,
+    redact::{HIDDEN, Mask},
+};
 use waymark_store::Checkpoint;
 
 /// The saved place of a job.
@@ -58,7 +61,7 @@ struct Place<'a> {
     mime_type: &'a str,
     /// Version of the state's shape.
     state_version: u32,
-    /// `json` or `base64`: how `state` is written here.
+    /// `json` or `base64`: how `state` is written here; `hidden`: it is no JSON, and the job has values that are not shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     encoding: Option<&'static str>,
@@ -75,11 +78,15 @@ pub(super) struct SavedList<'a> {
     checkpoints: Vec<Saved<'a>>,
 }
 
-fn encode(checkpoint: &Checkpoint) -> Result<(&'static str, Box<RawValue>), serde_json::Error> {
+fn encode(checkpoint: &Checkpoint, mask: &Mask) -> Result<(&'static str, Box<RawValue>), serde_json::Error> {
     if checkpoint.mime_type.contains("json")
         && let Ok(state) = serde_json::from_slice::<&RawValue>(&checkpoint.state)
     {
-        return Ok(("json", state.to_owned()));
+        return Ok(("json", RawValue::from_string(mask.json(state.get()).into_owned())?));
+    }
+    if !mask.is_empty() {
+        // Nobody knows where in it the values are.
+        return Ok(("hidden", RawValue::from_string(text(&HIDDEN))?));
     }
     Ok(("base64", RawValue::from_string(text(&BASE64.encode(&checkpoint.state)))?))
 }
@@ -118,6 +125,10 @@ impl<'a> Saved<'a> {
 pub(super) struct Which {
     /// Step of a kept checkpoint. Default: the newest.
     step: Option<u64>,
+    /// Show what `[redaction]` hides. Needs the scope `admin`. Default false.
+    #[serde(default)]
+    #[param(required = false)]
+    reveal: bool,
 }
 
 /// The newest checkpoint, or that of a step.
@@ -131,7 +142,8 @@ pub(super) async fn newest(
     Id(id): Id,
     Params(which): Params<Which>,
 ) -> Result<Response, Problem> {
-    let view = service.view(&id).await?;
+    let (view, mask) = service.masked(&id).await?;
+    let mask = if which.reveal { Mask::default() } else { mask };
     let kept = service.store.checkpoints(&id).await?;
     let found = kept.iter().find(|checkpoint| which.step.is_none_or(|step| step == checkpoint.step));
     let Some(checkpoint) = found else {
@@ -142,7 +154,7 @@ pub(super) async fn newest(
         return Err(Problem::new(Code::NoCheckpoint, detail));
     };
     let mut saved = Saved::new(id, &view.spec.job_type, checkpoint);
-    let (encoding, state) = encode(checkpoint).map_err(Problem::internal)?;
+    let (encoding, state) = encode(checkpoint, &mask).map_err(Problem::internal)?;
     saved.checkpoint_data.encoding = Some(encoding);
     saved.checkpoint_data.state = Some(state);
     Ok(reply(StatusCode::OK, &saved))

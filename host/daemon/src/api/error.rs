@@ -81,6 +81,7 @@ codes! {
     IdempotencyKeyReused "idempotency-key-reused" UNPROCESSABLE_ENTITY "The idempotency key stands for another job";
     PluginRefused "plugin-refused" UNPROCESSABLE_ENTITY "The plugin was refused";
     ObjectMissing "object-missing" BAD_GATEWAY "A long value is not in the object storage";
+    KeyMissing "key-missing" BAD_GATEWAY "A value is encrypted with a key that is not there";
     StorageUnavailable "storage-unavailable" SERVICE_UNAVAILABLE "The object storage does not answer";
     Internal "internal" INTERNAL_SERVER_ERROR "A bug in the host";
     StoreFull "store-full" INSUFFICIENT_STORAGE "Redis has no memory left";
@@ -295,6 +296,7 @@ impl From<waymark_store::Error> for Problem {
                 problem
             }
             Error::Object { .. } => Self::new(Code::ObjectMissing, format!("{error}.")),
+            Error::KeyMissing(_) => Self::new(Code::KeyMissing, format!("{error}.")),
             Error::Storage(_) => {
                 let mut problem = Self::new(
                     Code::StorageUnavailable,

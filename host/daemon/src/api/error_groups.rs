@@ -171,6 +171,9 @@ pub(super) async fn show(
     for id in &group.jobs {
         views.extend(service.store.get(id).await?);
     }
+    for view in &mut views {
+        service.hide(view);
+    }
     let jobs = views.iter().map(|view| Job::new(view, Include::NONE)).collect();
     Ok(reply(StatusCode::OK, &ErrorGroupJobs { group: ErrorGroup::new(&group), jobs }))
 }

@@ -7,7 +7,10 @@ use super::{
     error::{Code, Problem},
     sign_in,
 };
-use crate::dashboard;
+use crate::{
+    dashboard,
+    traces::{self, Span},
+};
 use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, uri::PathAndQuery},
@@ -15,6 +18,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
+use opentelemetry::trace::SpanKind;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 use std::{
     panic::AssertUnwindSafe,
@@ -22,7 +26,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Carries the request's id both ways.
@@ -106,13 +110,14 @@ fn time_limit(service: &Service, request: &Request) -> Option<Duration> {
 }
 
 /// The middleware around every route.
-pub async fn around(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+pub async fn around(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = service.request_ids.of(request.headers());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let limit = time_limit(&service, &request);
+    let span = span(&service, &mut request, route.as_ref());
     let frame = dashboard::Frame::of(&request);
     let text = id.to_str().unwrap_or_default();
     let wants_page = method == Method::GET
@@ -157,12 +162,36 @@ pub async fn around(State(service): State<Arc<Service>>, request: Request, next:
     };
     service.counters.requests.with_label_values(&[method, route, status.as_str()]).inc();
     service.counters.seconds.with_label_values(&[method, route]).observe(elapsed.as_secs_f64());
+    if let Some(mut span) = span {
+        span.set("http.response.status_code", i64::from(status.as_u16()));
+        span.set("waymark.request_id", text.to_owned());
+        let error = status.is_server_error().then(|| status.to_string());
+        let ended = span.began + elapsed;
+        service.tracer.end(span, ended, error);
+    }
     tracing::debug!(request_id = text, method, path, status = status.as_u16(), ?elapsed, "request");
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// The span of a request that changes something, or whose caller keeps the trace. From then on the request's headers name
+/// the span itself, for whoever makes jobs of it.
+fn span(service: &Service, request: &mut Request, route: Option<&MatchedPath>) -> Option<Span> {
+    let caller = traces::of_headers(request.headers());
+    let looks = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if looks && !caller.as_ref().is_some_and(|trace| trace.sampled) {
+        return None;
+    }
+    let route = route.map_or("other", MatchedPath::as_str).to_owned();
+    let name = format!("{} {route}", request.method());
+    let mut span = service.tracer.span(caller.as_ref(), name, SpanKind::Server, SystemTime::now())?;
+    span.set("http.request.method", request.method().to_string());
+    span.set("http.route", route);
+    traces::to_headers(&span.trace, request.headers_mut());
+    Some(span)
 }
 
 /// Who asks, if they may.
@@ -194,8 +223,10 @@ async fn changed(
 ) -> Response {
     let Some(actor) = actor else { return answer(next.run(request), limit).await };
     let path = request.uri().path();
-    let permitted = service.guard.permit(&actor, request.method(), path);
-    let entry = audit::is_kept(request.method(), path).then(|| Entry::of(&request, &actor, request_id));
+    let reveals = audit::reveals(request.uri());
+    let permitted = service.guard.permit(&actor, request.method(), path, reveals);
+    let entry =
+        (reveals || audit::is_kept(request.method(), path)).then(|| Entry::of(&request, &actor, request_id));
     request.extensions_mut().insert(actor);
     let Some(mut entry) = entry else {
         return match permitted {

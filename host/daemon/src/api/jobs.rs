@@ -9,7 +9,7 @@ use super::{
     request::{self, Id, Params, invalid_query, limit, reply, shorten},
     submission::{QUEUE_RULE, Submission, is_label, is_queue},
 };
-use crate::worker::WORKFLOW;
+use crate::{redaction, traces::of_headers, worker::WORKFLOW};
 use axum::{
     body::Body,
     extract::State as Shared,
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
-use waymark_job::{Control, JobId, Record, Spec, State, Webhook, record::PRIORITY_MAX};
+use waymark_job::{Control, JobId, Record, Spec, State, Webhook, record::PRIORITY_MAX, redact::Mask};
 use waymark_store::{ControlAnswer, Created, NewJob, Page, SignalAnswer, View};
 
 /// Longest wait of a long poll, milliseconds. Below the idle limits of common proxies' operators, not of proxies.
@@ -33,9 +33,32 @@ const LIST_MAX: usize = 1_000;
 const LIST_FULL_MAX: usize = 100;
 
 impl Service {
-    /// The job, or `unknown-job`.
+    /// The job as people are shown it, or `unknown-job`.
     pub(crate) async fn view(&self, id: &JobId) -> Result<View, Problem> {
+        self.masked(id).await.map(|(view, _)| view)
+    }
+
+    /// The same, with what hides the rest of what the job says.
+    pub(crate) async fn masked(&self, id: &JobId) -> Result<(View, Mask), Problem> {
+        let mut view = self.whole(id).await?;
+        let mask = self.hide(&mut view);
+        Ok((view, mask))
+    }
+
+    /// The job with all that people are not shown, or `unknown-job`.
+    pub(super) async fn whole(&self, id: &JobId) -> Result<View, Problem> {
         self.store.get(id).await?.ok_or_else(|| Problem::unknown_job(id))
+    }
+
+    /// Hides what people are not shown of a job; answers what hides the rest of what it says.
+    pub(crate) fn hide(&self, view: &mut View) -> Mask {
+        redaction::hide(&self.redaction, view)
+    }
+
+    /// The input of a job that is to be made, as people are shown it.
+    pub(crate) fn shown_input(&self, spec: &Spec) -> String {
+        let mask = self.redaction.mask(&spec.job_type, &spec.input);
+        mask.input().unwrap_or(&spec.input).to_owned()
     }
 
     /// The job when it has ended, or as it is when the time is over or the host stops.
@@ -97,6 +120,7 @@ pub(super) fn limit_reached(queue: &str) -> Problem {
 fn asked(spec: &Spec) -> Spec {
     let mut spec = spec.clone();
     spec.webhooks.retain(Webhook::is_callers);
+    spec.trace = None;
     spec
 }
 
@@ -116,17 +140,31 @@ pub(super) fn fresh(
         record,
         result: None,
         result_error: None,
+        sealed: None,
         pause_pending: false,
     }
 }
 
-/// Parameters of `POST /jobs` and `GET /jobs/{id}`.
+/// Parameters of `POST /jobs`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wait {
     /// Answer when the job has ended, or after so many milliseconds, whichever is first. At most 300,000.
     pub(crate) wait_ms: Option<u64>,
+}
+
+/// Parameters of `GET /jobs/{id}`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Shown {
+    /// Answer when the job has ended, or after so many milliseconds, whichever is first. At most 300,000.
+    wait_ms: Option<u64>,
+    /// Show what `[redaction]` hides. Needs the scope `admin`; the audit log keeps that it was asked for. Default false.
+    #[serde(default)]
+    #[param(required = false)]
+    reveal: bool,
 }
 
 /// Makes a job.
@@ -160,6 +198,7 @@ pub(super) async fn create(
     if job.spec.correlation_id.is_none() {
         job.spec.correlation_id = correlation_id;
     }
+    job.spec.trace = of_headers(&headers);
     job.idempotency_key = idempotency_key;
     make(&service, job, wait_ms).await.map(|(_, response)| response)
 }
@@ -201,8 +240,9 @@ pub(super) async fn make(
     } else {
         (StatusCode::CREATED, fresh(&created, spec, delay_ms, not_before_ms))
     };
-    let view =
+    let mut view =
         if wait_ms > 0 && !view.state.is_ended() { service.wait(&created.id, wait_ms).await? } else { view };
+    service.hide(&mut view);
     let mut response = reply(status, &Job::new(&view, Include::ALL));
     if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/jobs/{}", created.id)) {
         response.headers_mut().insert(header::LOCATION, location);
@@ -268,23 +308,30 @@ pub(super) async fn list(
     if include.result {
         service.store.fetch_results(&mut page.jobs).await;
     }
+    for view in &mut page.jobs {
+        service.hide(view);
+    }
     Ok(reply(StatusCode::OK, &JobPage::new(&page, include)))
 }
 
 /// Shows a job.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}", tag = "jobs", operation_id = "show_job",
-    params(("id" = String, Path, description = "The job's id."), Wait),
+    params(("id" = String, Path, description = "The job's id."), Shown),
     responses((status = 200, description = "The job.", body = Job)),
 )]
 pub(super) async fn show(
     Shared(service): Shared<Arc<Service>>,
     Id(id): Id,
-    Params(wait): Params<Wait>,
+    Params(Shown { wait_ms: asked, reveal }): Params<Shown>,
 ) -> Result<Response, Problem> {
-    let view = match wait_ms(wait.wait_ms)? {
+    let view = match wait_ms(asked)? {
+        0 if reveal => service.whole(&id).await?,
         0 => service.view(&id).await?,
-        wait_ms => service.wait(&id, wait_ms).await?,
+        wait_ms => match service.wait(&id, wait_ms).await? {
+            _ if reveal => service.whole(&id).await?,
+            view => view,
+        },
     };
     Ok(reply(StatusCode::OK, &Job::new(&view, Include::ALL)))
 }

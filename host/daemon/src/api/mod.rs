@@ -46,7 +46,9 @@ pub mod sign_in;
 pub mod submission;
 pub mod workflows;
 
-use crate::{config, directory, host::Readiness, metrics::Metrics, scheduler::Maintenance, sharing};
+use crate::{
+    config, directory, host::Readiness, metrics::Metrics, scheduler::Maintenance, sharing, traces::Tracer,
+};
 use axum::{
     Router,
     routing::{get, post},
@@ -57,6 +59,7 @@ use tokio::{
     sync::{Semaphore, mpsc, watch},
 };
 use tokio_util::sync::CancellationToken;
+use waymark_job::redact::Rules;
 use waymark_store::Store;
 
 pub use error::{Code, Problem};
@@ -92,6 +95,10 @@ pub struct Context {
     pub maintenance: Arc<Maintenance>,
     /// What all hosts are given.
     pub sharing: sharing::Handle,
+    /// Takes spans of requests.
+    pub tracer: Tracer,
+    /// What people are not shown of jobs.
+    pub redaction: Rules,
 }
 
 /// What every handler can reach.
@@ -108,6 +115,8 @@ pub struct Service {
     pub(crate) guard: auth::Guard,
     /// Passwords that are checked at once.
     sign_ins: Semaphore,
+    tracer: Tracer,
+    redaction: Rules,
     counters: guard::Counters,
     request_ids: guard::RequestIds,
     feed: feed::Feed,
@@ -139,6 +148,8 @@ impl Service {
             drain: context.drain,
             maintenance: context.maintenance,
             sharing: context.sharing,
+            tracer: context.tracer,
+            redaction: context.redaction,
         }))
     }
 
@@ -149,7 +160,6 @@ impl Service {
             .0
             .route("/sign-in", get(sign_in::show).post(sign_in::begin))
             .route("/sign-out", post(sign_in::end))
-            .route("/assets/sign-in.css", get(sign_in::style))
             .merge(crate::dashboard::routes())
             .fallback(guard::unknown_path)
             .method_not_allowed_fallback(guard::method_not_allowed)

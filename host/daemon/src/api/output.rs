@@ -17,6 +17,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
+use waymark_job::redact::Mask;
 
 /// Records read from the store at once. Bounds the memory of one request: the whole output may be large.
 const CHUNK: u64 = 500;
@@ -37,6 +38,10 @@ pub(super) struct Slice {
     from: Option<u64>,
     /// Most records. Default: all that are committed.
     limit: Option<u64>,
+    /// Show what `[redaction]` hides. Needs the scope `admin`. Default false.
+    #[serde(default)]
+    #[param(required = false)]
+    reveal: bool,
 }
 
 /// The committed output records of the job's present run, one JSON text per line.
@@ -56,36 +61,39 @@ pub(super) async fn output(
     Id(id): Id,
     Params(slice): Params<Slice>,
 ) -> Result<Response, Problem> {
-    let total = service.view(&id).await?.record.outputs;
+    let (view, mask) = service.masked(&id).await?;
+    let mask = if slice.reveal { Mask::default() } else { mask };
+    let total = view.record.outputs;
     let from = slice.from.unwrap_or(0).min(total);
     let end = slice.limit.map_or(total, |limit| from.saturating_add(limit).min(total));
     // What is wrong with the first ones can still be said.
     let first = service.store.outputs(&id, from, CHUNK.min(end - from)).await?;
-    let lines = stream::unfold((service, from, Some(first)), move |(service, at, first)| async move {
-        if at >= end {
-            return None;
-        }
-        let read = match first {
-            Some(first) => Ok(first),
-            None => service.store.outputs(&id, at, CHUNK.min(end - at)).await,
-        };
-        let records = match read {
-            Ok(records) if records.is_empty() => return None,
-            Ok(records) => records,
-            Err(error) => {
-                // The head is sent: only a broken body can say that something is missing.
-                tracing::warn!(job_id = %id, %error, "output was cut off");
-                return Some((Err(std::io::Error::other(error)), (service, end, None)));
+    let lines =
+        stream::unfold((service, mask, from, Some(first)), move |(service, mask, at, first)| async move {
+            if at >= end {
+                return None;
             }
-        };
-        let next = at + records.len() as u64;
-        let mut text = String::with_capacity(records.iter().map(|record| record.len() + 1).sum());
-        for record in records {
-            text.push_str(&one_line(record));
-            text.push('\n');
-        }
-        Some((Ok(Bytes::from(text)), (service, next, None)))
-    });
+            let read = match first {
+                Some(first) => Ok(first),
+                None => service.store.outputs(&id, at, CHUNK.min(end - at)).await,
+            };
+            let records = match read {
+                Ok(records) if records.is_empty() => return None,
+                Ok(records) => records,
+                Err(error) => {
+                    // The head is sent: only a broken body can say that something is missing.
+                    tracing::warn!(job_id = %id, %error, "output was cut off");
+                    return Some((Err(std::io::Error::other(error)), (service, mask, end, None)));
+                }
+            };
+            let next = at + records.len() as u64;
+            let mut text = String::with_capacity(records.iter().map(|record| record.len() + 1).sum());
+            for record in records {
+                text.push_str(&one_line(mask.json(&record).into_owned()));
+                text.push('\n');
+            }
+            Some((Ok(Bytes::from(text)), (service, mask, next, None)))
+        });
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson".to_owned()),
         (NEXT_FROM, end.to_string()),
@@ -116,6 +124,13 @@ pub(super) struct Logs<'a> {
     dropped: u64,
 }
 
+/// Lines that were kept before a rule came hide its values too.
+pub(crate) fn mask_lines(mask: &Mask, lines: &mut [String]) {
+    if !mask.is_empty() {
+        lines.iter_mut().for_each(|line| *line = mask.json(line).into_owned());
+    }
+}
+
 /// Log lines that the job wrote; the newest 1,000 or 1 MiB are kept.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/logs", tag = "jobs", operation_id = "job_logs",
@@ -128,9 +143,10 @@ pub(super) async fn logs(
     Params(slice): Params<LogSlice>,
 ) -> Result<Response, Problem> {
     let limit = limit(slice.limit, LOGS_MAX, LOGS_MAX)?;
-    service.view(&id).await?;
+    let (_, mask) = service.masked(&id).await?;
     let from = slice.from.unwrap_or(0);
-    let page = service.store.logs(&id, from, limit as u64).await?;
+    let mut page = service.store.logs(&id, from, limit as u64).await?;
+    mask_lines(&mask, &mut page.lines);
     let logs = Logs {
         lines: page.lines.iter().filter_map(|line| LogLine::read(line)).collect(),
         next_from: page.first + page.lines.len() as u64,

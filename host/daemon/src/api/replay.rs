@@ -11,6 +11,7 @@ use super::{
     request::{self, Id, Params, Shape},
     submission::Submission,
 };
+use crate::traces::of_headers;
 use axum::{body::Body, extract::State as Shared, http::HeaderMap, response::Response};
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -84,10 +85,19 @@ pub(crate) async fn replay(
             vec![Violation { pointer: "/type".into(), detail }],
         ));
     }
-    let view = service.view(&id).await?;
+    let view = service.whole(&id).await?;
     if !view.state.is_ended() {
         let detail = format!("The job is {}: only an ended job is replayed.", view.state.name());
         return Err(Problem::new(Code::WrongState, detail).met(view.state));
+    }
+    if let Some(key) = &view.sealed {
+        return Err(Problem::new(
+            Code::KeyMissing,
+            format!(
+                "The job's input is encrypted with the key {key:?}, which this host does not have: add that key to \
+                 [encryption] of its configuration."
+            ),
+        ));
     }
     let mut fields = submitted(&view.spec).map_err(Problem::internal)?;
     if changes.0.get("unique_key").is_some_and(|key| key.get() == "null") {
@@ -98,7 +108,12 @@ pub(crate) async fn replay(
         .extend(changes.0.into_iter().map(|(name, value)| (Cow::Owned(name.into_owned()), value.to_owned())));
     let text = serde_json::to_vec(&fields).map_err(Problem::internal)?;
     let mut job = request::json::<Submission<'_>>(&text)?.accept(&service).await?;
+    // Somebody who was shown the old input did not see all of it.
+    if let Some(input) = service.redaction.restored(&job.spec.job_type, &job.spec.input, &view.spec.input) {
+        job.spec.input = input;
+    }
     job.spec.replay_of = Some(id);
+    job.spec.trace = of_headers(&headers);
     job.idempotency_key = idempotency_key;
     let (created, response) = make(&service, job, wait_ms).await?;
     service.store.replayed(&id, &created.id).await?;

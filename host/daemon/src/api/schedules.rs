@@ -471,8 +471,16 @@ impl Service {
         self.store.schedule(name).await?.ok_or_else(|| unknown(name))
     }
 
+    /// Hides what people are not shown of the job that a schedule makes.
+    fn hide_template(&self, stored: &mut StoredSchedule) {
+        if let Work::Job(spec) = &mut stored.schedule.work {
+            spec.input = self.shown_input(spec);
+        }
+    }
+
     async fn show_schedule(&self, status: StatusCode, name: &str) -> Result<Response, Problem> {
-        let stored = self.schedule(name).await?;
+        let mut stored = self.schedule(name).await?;
+        self.hide_template(&mut stored);
         let history = self.store.schedule_history(name).await?;
         let now_ms = self.store.now_ms().await?;
         Ok(reply(status, &ScheduleAnswer::full(&stored, &history, now_ms)))
@@ -515,7 +523,8 @@ pub(super) async fn list(
     Params(query): Params<List>,
 ) -> Result<Response, Problem> {
     let limit = limit(query.limit, LIST_DEFAULT, LIST_MAX)?;
-    let found = service.store.schedules(query.cursor.as_deref(), limit).await?;
+    let mut found = service.store.schedules(query.cursor.as_deref(), limit).await?;
+    found.iter_mut().for_each(|stored| service.hide_template(stored));
     let next_cursor = found.last().filter(|_| found.len() == limit).map(|last| last.schedule.name.as_str());
     let schedules = found.iter().map(ScheduleAnswer::new).collect();
     Ok(reply(StatusCode::OK, &Schedules { schedules, next_cursor }))

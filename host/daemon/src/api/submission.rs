@@ -282,6 +282,7 @@ impl Submission<'_> {
                 replay_of: None,
                 schedule: None,
                 webhooks: self.webhook.map(Webhook::from).into_iter().collect(),
+                trace: None,
             },
             not_before_ms,
             delay_ms: self.delay_ms,

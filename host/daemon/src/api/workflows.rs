@@ -11,7 +11,10 @@ use super::{
     request::{self, Id, Params, limit, reply},
     submission::{QUEUE_RULE, is_label, is_queue},
 };
-use crate::worker::{GRAPH_BYTES_MAX, WORKFLOW};
+use crate::{
+    traces::of_headers,
+    worker::{GRAPH_BYTES_MAX, WORKFLOW},
+};
 use axum::{
     body::Body,
     extract::State as Shared,
@@ -194,6 +197,7 @@ pub(super) async fn create(
         metadata: about.metadata.map(|metadata| serde_json::Value::Object(metadata).to_string()),
         tags: about.tags,
         correlation_id: about.correlation_id,
+        trace: of_headers(&headers),
         ..Spec::default()
     };
     service.store.put_graph(&id, &packed).await?;

@@ -27,6 +27,9 @@ pub enum JobCommand {
     Show {
         /// The job's id.
         id: String,
+        /// Show what `[redaction]` hides; needs the scope `admin`.
+        #[arg(long)]
+        reveal: bool,
     },
     /// Follow a job to its end with a progress bar, then print its result.
     Watch {
@@ -327,7 +330,7 @@ pub async fn run(client: &Client, command: JobCommand) -> anyhow::Result<()> {
     match command {
         JobCommand::Submit(submit) => self::submit(client, *submit).await,
         JobCommand::List(list) => self::list(client, list).await,
-        JobCommand::Show { id } => show(client, &id).await,
+        JobCommand::Show { id, reveal } => show(client, &id, reveal).await,
         JobCommand::Watch { id, logs, output } => watch::to_end(client, &id, logs, output).await,
         JobCommand::Pause { ids } => control(client, &ids, "pause", None).await,
         JobCommand::Resume { ids } => control(client, &ids, "resume", None).await,
@@ -612,8 +615,9 @@ fn progress(progress: &Value) -> String {
     }
 }
 
-async fn show(client: &Client, id: &str) -> anyhow::Result<()> {
-    let job: Value = client.get(&job_path(id), &[]).await?;
+async fn show(client: &Client, id: &str, reveal: bool) -> anyhow::Result<()> {
+    let query: &[_] = if reveal { &[("reveal", "true".to_owned())] } else { &[] };
+    let job: Value = client.get(&job_path(id), query).await?;
     if client.print(&job) {
         return Ok(());
     }

@@ -1,7 +1,10 @@
 //! Many jobs' commits in few calls: while some calls are under way the next commits gather. Every partition has calls
 //! of its own, so that one whose server is away holds up no other.
 
-use super::shared::{Running, Shared};
+use super::{
+    run::CommitTrace,
+    shared::{Running, Shared},
+};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use waymark_job::State;
@@ -19,6 +22,7 @@ pub(super) struct Item {
     pub(super) running: Arc<Running>,
     /// Who waits for the answer; nobody where the job leaves this worker whatever the answer is.
     pub(super) reply: Option<oneshot::Sender<CommitAnswer>>,
+    pub(super) trace: CommitTrace,
 }
 
 /// Writes the commits of one partition.
@@ -40,7 +44,7 @@ pub(super) async fn serve(shared: Arc<Shared>, partition: u16, mut items: mpsc::
 
 async fn write(shared: &Shared, partition: u16, items: Vec<Item>) {
     let (mut commits, rest): (Vec<_>, Vec<_>) =
-        items.into_iter().map(|item| (item.commit, (item.running, item.reply))).unzip();
+        items.into_iter().map(|item| (item.commit, (item.running, item.reply, item.trace))).unzip();
     let mut wait = Duration::from_millis(50);
     // A repeated commit is answered with ALREADY, a late one with LOST: trying again is always safe.
     let answers = loop {
@@ -55,7 +59,7 @@ async fn write(shared: &Shared, partition: u16, items: Vec<Item>) {
     };
     shared.metrics.commits.inc_by(answers.len() as u64);
     let mut left = Vec::with_capacity(commits.len());
-    for ((commit, (running, reply)), answer) in commits.into_iter().zip(rest).zip(answers) {
+    for ((commit, (running, reply, trace)), answer) in commits.into_iter().zip(rest).zip(answers) {
         match &answer {
             CommitAnswer::Lost => {
                 shared.metrics.lost.inc();
@@ -68,6 +72,7 @@ async fn write(shared: &Shared, partition: u16, items: Vec<Item>) {
             }
             CommitAnswer::Done(_) | CommitAnswer::Already => {}
         }
+        trace.answered(matches!(answer, CommitAnswer::Lost).then_some("claim-lost"));
         match reply {
             // The job may have been dropped meanwhile; then nobody listens.
             Some(reply) => drop(reply.send(answer)),

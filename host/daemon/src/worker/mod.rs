@@ -25,7 +25,7 @@ mod shared;
 pub(crate) use native::{GRAPH_BYTES_MAX, WORKFLOW, is_open};
 pub(crate) use run::classify;
 
-use crate::metrics::WorkerMetrics;
+use crate::{metrics::WorkerMetrics, traces::Tracer};
 use anyhow::Context as _;
 use protocol::{Assignment, Order, Report};
 use shared::{Plugins, Shared};
@@ -68,6 +68,7 @@ async fn serve() -> anyhow::Result<()> {
         pooling: true,
     };
     let metrics = WorkerMetrics::new()?;
+    let (tracer, sending) = Tracer::start(&config.telemetry, &assignment.name, metrics.registry())?;
     let offer = capabilities::offer(&config, &store, metrics.registry())?;
     let engine = sandbox::Engine::offering(&options, &offer)?;
     let (reports, mut reports_out) = mpsc::unbounded_channel::<Report>();
@@ -81,6 +82,7 @@ async fn serve() -> anyhow::Result<()> {
         assignment.name,
         assignment.slots,
         metrics,
+        tracer,
         commits,
         logs,
         reports,
@@ -134,6 +136,9 @@ async fn serve() -> anyhow::Result<()> {
         }
     }
     drain(&shared).await;
+    if let Some(sending) = sending {
+        sending.finish().await;
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use crate::{
     config::{Config, TypePolicy},
     directory::{self, Load},
     metrics::WorkerMetrics,
+    traces::Tracer,
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{Notify, mpsc, watch};
-use waymark_job::JobId;
+use waymark_job::{JobId, redact::Rules};
 use waymark_sandbox as sandbox;
 use waymark_store::Store;
 
@@ -166,6 +167,9 @@ pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) engine: sandbox::Engine,
     pub(super) metrics: WorkerMetrics,
+    pub(super) tracer: Tracer,
+    /// What people are not shown of jobs.
+    pub(super) redaction: Rules,
     /// One for each partition.
     commits: Vec<mpsc::UnboundedSender<Item>>,
     pub(super) logs: Logs,
@@ -206,6 +210,7 @@ impl Shared {
         name: String,
         slots: u32,
         metrics: WorkerMetrics,
+        tracer: Tracer,
         commits: Vec<mpsc::UnboundedSender<Item>>,
         logs: Logs,
         reports: mpsc::UnboundedSender<Report>,
@@ -215,10 +220,12 @@ impl Shared {
         let nonce = hex::encode(random);
         Ok(Self {
             worker: RwLock::new(format!("{name}.{nonce}.0")),
-            config,
             store,
             engine,
+            redaction: config.redaction()?,
+            config,
             metrics,
+            tracer,
             commits,
             logs,
             wake: Notify::new(),

@@ -97,6 +97,10 @@ impl Host {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut config::Api)) -> Self {
+        Self::with_config(|config| change(&mut config.api)).await
+    }
+
+    pub(crate) async fn with_config(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (redis, url) = redis(&folder).await;
         let mut config = Config {
@@ -105,7 +109,7 @@ impl Host {
             ..Config::default()
         };
         std::fs::create_dir_all(&config.plugins_dir).unwrap();
-        change(&mut config.api);
+        change(&mut config);
         let config = Arc::new(config);
         let store = Store::connect(Options { url, ..config.store("").unwrap() }).await.unwrap();
         store.put_type(TYPE, r#"{"name":"elsewhere","version":"1.0.0"}"#).await.unwrap();
@@ -130,6 +134,8 @@ impl Host {
             ready: readiness,
             drain,
             maintenance: Arc::new(Maintenance::new(store.clone(), config.clone())),
+            tracer: waymark::traces::Tracer::default(),
+            redaction: config.redaction().unwrap(),
         };
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -208,6 +214,7 @@ impl Host {
             outputs: Vec::new(),
             children: Vec::new(),
             took: None,
+            trace: None,
         };
         if matches!(commit.then, Then::Succeeded { .. } | Then::Failed) {
             commit.record.ended_ms = Some(self.store.now_ms().await.unwrap());

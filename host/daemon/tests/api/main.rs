@@ -8,6 +8,7 @@ mod harness;
 mod limits;
 mod limits_of_queues;
 mod operators;
+mod redaction;
 mod replay;
 mod scale;
 mod submit;

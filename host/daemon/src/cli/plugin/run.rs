@@ -117,6 +117,7 @@ impl About {
             signals,
             yield_flag: Arc::default(),
             logs: Box::new(log),
+            calls: None,
             child_id: Box::new(move |step, index| {
                 parent
                     .as_ref()

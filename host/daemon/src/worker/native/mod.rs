@@ -20,8 +20,8 @@ use super::{
     shared::Shared,
 };
 use std::{sync::Arc, time::Duration};
-use waymark_job::{JobId, Record, Spec};
-use waymark_sandbox::Fault;
+use waymark_job::{JobId, Record, Spec, Trace};
+use waymark_sandbox::{Fault, calls::Calls};
 use waymark_store::{Error, NewCheckpoint};
 
 /// Every one of them. A worker serves them all, whatever plugins it has.
@@ -46,6 +46,10 @@ pub(super) struct Context<'a> {
     /// As it was when the worker took the job.
     pub(super) record: Record,
     pub(super) shared: &'a Shared,
+    /// What jobs that it makes are told of the trace.
+    pub(super) trace: Option<Trace>,
+    /// Who is told of calls to others.
+    pub(super) calls: Option<Arc<dyn Calls>>,
 }
 
 /// How long a job waits before it asks a store again that is away.
@@ -103,8 +107,14 @@ async fn drive<N: Native>(job: &mut Job<'_>) -> Result<(), Stop> {
     job.set_policy(Arc::new(job.shared.config.policy(&job.spec.job_type)));
     let state =
         if job.base.step == 0 { None } else { Some(job.load().await?.checkpoint.ok_or(Stop::Expired)?) };
-    let context =
-        Context { id: job.id, spec: job.spec.clone(), record: job.base.clone(), shared: job.shared };
+    let context = Context {
+        id: job.id,
+        spec: job.spec.clone(),
+        record: job.base.clone(),
+        shared: job.shared,
+        trace: job.trace.handed_on().cloned(),
+        calls: job.trace.calls(),
+    };
     let native = N::begin(&context, state.as_ref().map(|checkpoint| checkpoint.state.as_slice()));
     job.work(Running { native: native.map_err(Stop::Fault)?, context }).await
 }

@@ -7,6 +7,8 @@ use super::{Context, Native};
 use crate::{
     api::answer::{Include, Job, Timestamp},
     config::{Config, Delivery},
+    redaction::hide,
+    traces::to_headers,
     worker::run::Next,
 };
 use aws_lc_rs::hmac;
@@ -22,10 +24,10 @@ use serde_json::{Value, json};
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use waymark_job::{Failure, JobId, Webhook};
-use waymark_sandbox::Fault;
+use waymark_sandbox::{Fault, calls::Call};
 use waymark_store::View;
 
 /// The job type.
@@ -64,10 +66,14 @@ impl Native for Delivering {
         let (config, store) = (&context.shared.config, &context.shared.store);
         let (url, secret) = target(input, config).map_err(permanent)?;
         let ids = [input.job];
-        let view = context.patiently(|| store.views(input.job.partition(), &ids)).await?.pop();
+        let mut view = context.patiently(|| store.views(input.job.partition(), &ids)).await?.pop();
+        if let Some(view) = &mut view {
+            hide(&context.shared.redaction, view);
+        }
         let body = message(input, view).to_string();
         let now_ms = context.patiently(|| store.now_ms()).await?;
         let (id, seconds) = (context.id.to_string(), (now_ms / 1_000).to_string());
+        let to = url.host_str().unwrap_or_default().to_owned();
         let mut request = client(config.delivery)?
             .post(url)
             .header(CONTENT_TYPE, "application/json")
@@ -76,8 +82,21 @@ impl Native for Delivering {
         if let Some(secret) = secret {
             request = request.header("webhook-signature", sign(&secret, &id, &seconds, &body));
         }
+        let trace = context.calls.as_ref().map(|calls| calls.begin());
+        if let Some(trace) = &trace {
+            let mut headers = HeaderMap::new();
+            to_headers(trace, &mut headers);
+            request = request.headers(headers);
+        }
+        let began = Instant::now();
         // The body of the answer is not read.
-        let answer = request.body(body).send().await.map_err(|error| unsent(&error))?;
+        let answer = request.body(body).send().await;
+        if let Some((calls, trace)) = context.calls.as_ref().zip(trace) {
+            let failed = !answer.as_ref().is_ok_and(|answer| answer.status().is_success());
+            let error = failed.then_some("not-delivered");
+            calls.end(trace, Call { capability: "http", to, began, took: began.elapsed(), error });
+        }
+        let answer = answer.map_err(|error| unsent(&error))?;
         judge(answer.status(), answer.headers())?;
         Ok(Next::Completed(json!({"status": answer.status().as_u16()}).to_string()))
     }

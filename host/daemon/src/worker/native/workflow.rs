@@ -274,6 +274,7 @@ fn part(context: &Context<'_>, job_type: &str, input: String, metadata: &Value) 
         metadata: Some(metadata.to_string()),
         correlation_id: context.spec.correlation_id.clone(),
         parent: Some(context.id),
+        trace: context.trace.clone(),
         ..Spec::default()
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use waymark_job::{JobId, Spec};
+use waymark_job::{JobId, Spec, Trace};
 use waymark_sandbox::{self as sandbox, Fault, Outcome};
 use waymark_store::{ChildOutcome, NewCheckpoint, NewJob, Resume, Then};
 
@@ -21,6 +21,7 @@ struct Guest {
     version: Arc<Version>,
     id: JobId,
     spec: Arc<Spec>,
+    trace: Option<Trace>,
 }
 
 impl Instance for Guest {
@@ -57,6 +58,7 @@ impl Instance for Guest {
                 priority: self.spec.priority,
                 correlation_id: self.spec.correlation_id.clone(),
                 parent: Some(self.id),
+                trace: self.trace.clone(),
                 ..Spec::default()
             };
             children.push(NewJob { id: Some(id), spec, ..NewJob::default() });
@@ -80,15 +82,19 @@ impl Job<'_> {
         let mut version = self.choose_version()?;
         self.version = Some(version.clone());
         self.set_policy(version.policy.clone());
-        let instance = self.begin(&mut version).await?;
+        let beginning = self.trace.beginning();
+        let begun = self.begin(&mut version).await;
+        self.trace.ended(beginning, begun.as_ref().err().and_then(Stop::error));
+        let instance = begun?;
         self.version = Some(version.clone());
         let digest = version.plugin.digest();
         if self.base.digest.as_deref() != Some(digest) {
             self.base.digest = Some(digest.to_owned());
             self.base.version = Some(version.plugin.descriptor().version.clone());
         }
-        let (id, spec) = (self.id, self.spec.clone());
-        self.work(Guest { instance, version, id, spec }).await
+        self.trace.set("waymark.plugin.version", version.plugin.descriptor().version.clone());
+        let (id, spec, trace) = (self.id, self.spec.clone(), self.trace.handed_on().cloned());
+        self.work(Guest { instance, version, id, spec, trace }).await
     }
 
     /// The version to run: the one that the run began with, else the active one. A job that failed, or that was
@@ -179,7 +185,7 @@ impl Job<'_> {
     fn context(&self, resume: Option<&Resume>) -> sandbox::JobContext {
         let (id, run) = (self.id, self.base.run);
         let at_ms = self.base.committed_ms.unwrap_or_else(|| id.created_ms());
-        let (logs, spoke) = (self.shared.logs.clone(), self.spoke.clone());
+        let (logs, spoke, mask) = (self.shared.logs.clone(), self.spoke.clone(), self.mask.clone());
         // The contract: none is told before all have ended.
         let children = resume.map(|resume| resume.children.as_slice()).unwrap_or_default();
         let all_ended = children.iter().all(|(_, outcome)| *outcome != ChildOutcome::Pending);
@@ -197,8 +203,9 @@ impl Job<'_> {
             yield_flag: self.running.yields.clone(),
             logs: Box::new(move |line| {
                 spoke.store(true, Relaxed);
-                logs.say(id, line.to_json());
+                logs.say(id, mask.json(&line.to_json()).into_owned());
             }),
+            calls: self.trace.calls(),
             child_id: Box::new(move |step, index| JobId::child(&id, run, step, index, at_ms).to_string()),
         }
     }

@@ -4,7 +4,7 @@ use super::{
     Job, Stop,
     failure::{classify, is_said_by_guest},
 };
-use crate::worker::protocol::Report;
+use crate::{redaction::hide_error, worker::protocol::Report};
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::sync::oneshot;
 use waymark_job::{RetryPolicy, State};
@@ -19,6 +19,7 @@ impl Job<'_> {
     pub(super) async fn stop(&mut self, stop: Stop) {
         let then = match stop {
             Stop::Gone => {
+                self.trace.taken_away();
                 self.shared.leave(std::iter::once((&self.id, self.running)));
                 return;
             }
@@ -37,7 +38,8 @@ impl Job<'_> {
     }
 
     fn fail(&mut self, fault: Fault) {
-        let (error, retry_after, retries) = classify(fault);
+        let (mut error, retry_after, retries) = classify(fault);
+        hide_error(&self.mask, &mut error);
         if let Some(version) =
             self.version.as_ref().filter(|_| error.trace.is_some() || !is_said_by_guest(&error.kind))
         {
@@ -94,7 +96,8 @@ impl Job<'_> {
         self.shared.logs.say(self.id, line.to_string());
         let (reply, answer) = oneshot::channel();
         let commit = self.commit_of(self.base.clone(), Then::Paused, None, Vec::new(), Vec::new());
-        self.shared.commit(self.item(commit, Some(reply)));
+        let item = self.item(commit, Some(reply));
+        self.shared.commit(item);
         let paused = matches!(answer.await, Ok(CommitAnswer::Done(State::Paused) | CommitAnswer::Already));
         self.shared.leave(std::iter::once((&self.id, self.running)));
         if paused

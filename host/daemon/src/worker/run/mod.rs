@@ -10,8 +10,10 @@
 mod failure;
 mod guest;
 mod leave;
+mod trace;
 
 pub(crate) use failure::classify;
+pub(in crate::worker) use trace::Commit as CommitTrace;
 
 use super::{
     claims::Claim,
@@ -19,7 +21,10 @@ use super::{
     native,
     shared::{Running, Shared, Version, Wish},
 };
-use crate::config::{Checkpoint as Cadence, TypePolicy};
+use crate::{
+    config::{Checkpoint as Cadence, TypePolicy},
+    redaction::hide_progress,
+};
 use std::{
     sync::{
         Arc,
@@ -28,7 +33,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use waymark_job::{JobId, Progress, Record, Spec, State};
+use waymark_job::{JobId, Progress, Record, Spec, State, redact::Mask};
 use waymark_sandbox::Fault;
 use waymark_store::{ClaimedJob, Commit, CommitAnswer, NewCheckpoint, NewJob, Then};
 
@@ -110,6 +115,9 @@ pub(super) struct Job<'a> {
     hard: Option<tokio::time::Instant>,
     /// It wrote to its log.
     spoke: Arc<AtomicBool>,
+    pub(in crate::worker) trace: trace::Stay,
+    /// Hides what people are not shown.
+    pub(super) mask: Arc<Mask>,
 }
 
 /// Runs a claimed job until it leaves this worker.
@@ -123,6 +131,8 @@ pub(super) async fn job(
     let began = Instant::now();
     let ClaimedJob { id, spec, record } = claimed;
     let spec = Arc::new(spec);
+    let mask = Arc::new(shared.redaction.mask(&spec.job_type, &spec.input));
+    let trace = trace::Stay::begin(&shared.tracer, &id, &spec, &record, &claim.worker, claim.now_ms());
     let mut base = record;
     base.host = Some(claim.worker.clone());
     base.claim = None;
@@ -148,6 +158,8 @@ pub(super) async fn job(
         soft: None,
         hard: None,
         spoke: Arc::default(),
+        trace,
+        mask,
     };
     if let Err(stop) = job.run().await {
         job.stop(stop).await;
@@ -190,7 +202,10 @@ impl Job<'_> {
         let steps_counter = self.shared.metrics.steps.with_label_values(&[self.spec.job_type.as_str()]);
         let mut record = self.base.clone();
         loop {
-            let next = self.bounded(instance.step()).await?;
+            let step = self.trace.step(record.step + 1);
+            let next = self.bounded(instance.step()).await;
+            self.trace.ended(step, next.as_ref().err().and_then(Stop::error));
+            let next = next?;
             steps_counter.inc();
             record.step += 1;
             match next {
@@ -208,7 +223,8 @@ impl Job<'_> {
                     self.recovered();
                     return Ok(());
                 }
-                Next::Progressed(progress) => {
+                Next::Progressed(mut progress) => {
+                    hide_progress(&self.mask, &mut progress);
                     advance(&mut record, progress);
                     instance.ended_step(record.step);
                     let wish = self.running.wish();
@@ -288,7 +304,8 @@ impl Job<'_> {
     ) -> Commit {
         let effects = instance.take_effects();
         record.outputs += effects.outputs.len() as u64;
-        if let Some(progress) = effects.progress {
+        if let Some(mut progress) = effects.progress {
+            hide_progress(&self.mask, &mut progress);
             advance(&mut record, progress);
         }
         record.children.extend(effects.listed);
@@ -320,17 +337,24 @@ impl Job<'_> {
             outputs,
             children,
             took: None,
+            trace: self.trace.handed_on().cloned(),
         }
     }
 
-    fn item(&self, commit: Commit, reply: Option<oneshot::Sender<CommitAnswer>>) -> Item {
-        Item { commit, partition: self.claim.partition, running: self.running.clone(), reply }
+    fn item(&mut self, commit: Commit, reply: Option<oneshot::Sender<CommitAnswer>>) -> Item {
+        let leaves = commit.then != Then::Continue;
+        let error =
+            commit.record.error.as_ref().filter(|_| matches!(commit.then, Then::Failed | Then::Retry { .. }));
+        let error = error.map(|error| error.kind.as_str());
+        let trace = self.trace.committing(commit.step, leaves, outcome(&commit.then), error);
+        Item { commit, partition: self.claim.partition, running: self.running.clone(), reply, trace }
     }
 
     /// The job leaves whatever the answer is.
-    fn send_last(&self, commit: Commit) {
+    fn send_last(&mut self, commit: Commit) {
         // The receiver lives as long as the process.
-        self.shared.commit(self.item(commit, None));
+        let item = self.item(commit, None);
+        self.shared.commit(item);
     }
 
     /// Whoever sees the end of a job sees its whole log.
@@ -362,7 +386,8 @@ impl Job<'_> {
         }
         let record = commit.record.clone();
         let (reply, answer) = oneshot::channel();
-        self.shared.commit(self.item(commit, Some(reply)));
+        let item = self.item(commit, Some(reply));
+        self.shared.commit(item);
         let answer = tokio::select! {
             answer = answer => answer.unwrap_or(CommitAnswer::Lost),
             () = self.running.dropped() => CommitAnswer::Lost,
@@ -376,6 +401,32 @@ impl Job<'_> {
             }
             CommitAnswer::Done(_) | CommitAnswer::Lost => Err(Stop::Gone),
         }
+    }
+}
+
+impl Stop {
+    /// What a trace says of it: the kind of failure, never its words, which may quote the input.
+    fn error(&self) -> Option<String> {
+        match self {
+            Self::Fault(fault) => Some(classify(fault.clone()).0.kind),
+            Self::Expired => Some("checkpoint-expired".to_owned()),
+            Self::Gone | Self::Release(_) | Self::Paused => None,
+        }
+    }
+}
+
+/// How a job leaves its worker, in one word.
+fn outcome(then: &Then) -> &'static str {
+    match then {
+        Then::Continue => "continues",
+        Then::Succeeded { .. } => "succeeded",
+        Then::Failed => "failed",
+        Then::Retry { .. } => "tried again",
+        Then::Sleep { .. } => "sleeps",
+        Then::AwaitChildren | Then::AwaitChild { .. } => "waits for children",
+        Then::AwaitSignal { .. } => "waits for a signal",
+        Then::Paused | Then::PausedAsAsked => "paused",
+        Then::Release { .. } => "released",
     }
 }
 
