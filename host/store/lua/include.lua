@@ -206,6 +206,20 @@ local function release_many(ids)
   write_many('HDEL', key('held'), gone)
 end
 
+-- Entries that the stream of changes keeps (changes.rs), and jobs that one of them tells of: so it has a bound in bytes.
+local CHANGES_KEPT, CHANGE_JOBS = 4000, 100
+
+-- Tells of the jobs that changed, and keeps that for those who come later.
+local function tell_changes()
+  local all = table.concat(events, ' ')
+  redis.call('PUBLISH', key('ev'), all)
+  for from = 1, #events, CHANGE_JOBS do
+    local part = #events <= CHANGE_JOBS and all
+      or table.concat(events, ' ', from, math.min(from + CHANGE_JOBS - 1, #events))
+    redis.call('XADD', key('changes'), 'MAXLEN', '~', CHANGES_KEPT, '*', 'j', part)
+  end
+end
+
 local function flush()
   for name, list in pairs(removed) do write_many('ZREM', key(name), list) end
   for name, list in pairs(added) do write_many('ZADD', key(name), list) end
@@ -246,7 +260,7 @@ local function flush()
     woken = first[2] and tonumber(first[2]) >= due_first
   end
   if woken then redis.call('PUBLISH', key('wake'), '') end
-  if #events > 0 then redis.call('PUBLISH', key('ev'), table.concat(events, ' ')) end
+  if #events > 0 then tell_changes() end
   -- A script may go on after this.
   added, removed, counts, depths, pushed, fronts, events, freed = {}, {}, {}, {}, {}, {}, {}, {}
   due_first = nil

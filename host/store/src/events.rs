@@ -143,11 +143,8 @@ impl Subscription {
         match name {
             "wake" => Some(Message::Wake { partition }),
             "ev" => {
-                let items = payload.split(' ').filter_map(|item| {
-                    let (id, letter) = item.split_once(':')?;
-                    Some((JobId::parse(id).ok()?, pack::state(letter.chars().next()?).ok()?))
-                });
-                Some(Message::Event { partition, items: items.collect() })
+                let items = payload.split(' ').filter_map(pack::change).collect();
+                Some(Message::Event { partition, items })
             }
             _ => None,
         }

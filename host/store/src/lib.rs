@@ -22,9 +22,11 @@
 //! * `llm`: what hosts share about language models.
 //! * `history`: what the last two days were like.
 //! * `events`: what other processes publish.
+//! * `changes`: what happened to all jobs of late.
 //! * `pack`: how records travel.
 
 mod accounts;
+mod changes;
 mod errors;
 mod events;
 mod history;
@@ -46,6 +48,7 @@ mod work;
 mod workflows;
 
 pub use accounts::AuditEntry;
+pub use changes::{CHANGES_KEPT, Change, Changes, Labels, Place};
 pub use errors::{ErrorGroup, ErrorOrder};
 pub use events::{Message, Subscription};
 pub use history::{Counted, Deploy, HISTORY_MINUTES, Level, Minute};

@@ -107,6 +107,12 @@ pub(crate) fn state(letter: char) -> Result<State, Error> {
     State::from_letter(letter).ok_or_else(|| Error::corrupt("a state", format!("letter {letter:?}")))
 }
 
+/// A job that changed, as the scripts tell it: `id:letter`.
+pub(crate) fn change(text: &str) -> Option<(JobId, State)> {
+    let (id, letter) = text.split_once(':')?;
+    Some((JobId::parse(id).ok()?, State::from_letter(letter.chars().next()?)?))
+}
+
 #[derive(Serialize, Deserialize)]
 struct Header {
     run: u32,

@@ -87,6 +87,7 @@ codes! {
     StoreUnavailable "store-unavailable" SERVICE_UNAVAILABLE "Redis does not answer";
     Timeout "timeout" SERVICE_UNAVAILABLE "The host did not answer in time";
     NotReady "not-ready" SERVICE_UNAVAILABLE "The host is not ready";
+    TooManyReaders "too-many-readers" SERVICE_UNAVAILABLE "The host has all the readers of events it allows";
     TooManyConnections "too-many-connections" SERVICE_UNAVAILABLE "The host has all the connections it allows";
 }
 

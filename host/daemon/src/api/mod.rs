@@ -7,10 +7,11 @@
 //! * [`guard`]: request id, [`auth`], time limit, panics, metrics, problem documents; around every handler.
 //! * [`request`]: reading path, query and body, with errors that name the field.
 //! * [`submission`]: what a caller asks for becomes a job; [`answer`]: what a job looks like.
-//! * [`jobs`], [`batch`], [`replay`], [`bulk`] and [`filter`], [`events`], [`output`], [`checkpoints`], [`plugins`],
+//! * [`jobs`], [`batch`], [`replay`], [`bulk`] and [`filter`], [`events`], [`changes`], [`output`], [`checkpoints`], [`plugins`],
 //!   [`queues`], [`limits`], [`schedules`], [`hosts`], [`scale`], [`error_groups`], [`health`].
 //! * [`workflows`]: graphs of jobs.
-//! * [`feed`]: one subscription to the store, shared by all who wait for a job.
+//! * [`feed`]: one subscription to the store, shared by all who wait for a job; [`tail`]: the same for all who follow
+//!   all jobs.
 //! * [`openapi`]: the document, generated from the above.
 //! * [`error`]: problem documents and their codes.
 //!
@@ -21,6 +22,7 @@ pub mod audit;
 pub mod auth;
 pub mod batch;
 pub mod bulk;
+pub mod changes;
 pub mod checkpoints;
 pub mod error;
 pub mod error_groups;
@@ -44,6 +46,7 @@ pub mod schedules;
 pub mod server;
 pub mod sign_in;
 pub mod submission;
+mod tail;
 pub mod workflows;
 
 use crate::{config, directory, host::Readiness, metrics::Metrics, scheduler::Maintenance, sharing};
@@ -111,6 +114,9 @@ pub struct Service {
     counters: guard::Counters,
     request_ids: guard::RequestIds,
     feed: feed::Feed,
+    tail: tail::Tail,
+    /// Those who may read all events at once.
+    readers: Arc<Semaphore>,
     types: submission::KnownTypes,
     /// Ends streams and long polls when the host stops.
     stopping: CancellationToken,
@@ -128,6 +134,8 @@ impl Service {
             counters: guard::Counters::new(&context.metrics.registry)?,
             request_ids: guard::RequestIds::new()?,
             feed: feed::Feed::new(context.store.clone()),
+            tail: tail::Tail::new(context.store.clone()),
+            readers: Arc::new(Semaphore::new(changes::READERS_MAX)),
             types: submission::KnownTypes::default(),
             stopping: CancellationToken::new(),
             store: context.store,

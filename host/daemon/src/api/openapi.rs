@@ -2,8 +2,8 @@
 //! of the contract shows in review.
 
 use super::{
-    Service, audit, batch, bulk, checkpoints, error, error_groups, events, health, hosts, jobs, limits,
-    output, plugins, queues, replay, scale, schedules, workflows,
+    Service, audit, batch, bulk, changes, checkpoints, error, error_groups, events, health, hosts, jobs,
+    limits, output, plugins, queues, replay, scale, schedules, workflows,
 };
 use axum::{
     http::header,
@@ -38,7 +38,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
         (name = "health", description = "For load balancers and monitoring."),
     ),
     security(("token" = [])),
-    components(schemas(error::Document)),
+    components(schemas(error::Document, changes::JobChange, changes::Gap)),
     modifiers(&Common),
 )]
 struct Base;
@@ -71,6 +71,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(replay::replay))
         .routes(routes!(jobs::signal))
         .routes(routes!(events::follow))
+        .routes(routes!(changes::follow))
         .routes(routes!(output::output))
         .routes(routes!(output::logs))
         .routes(routes!(checkpoints::newest))

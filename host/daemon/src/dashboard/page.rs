@@ -19,6 +19,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// How often a page is asked for again that no events tell of, milliseconds.
 const REFRESH_MS: u32 = 2_000;
+/// The same where events tell of most changes: ages and the load of hosts have none.
+const REFRESH_TOLD_MS: u32 = 10_000;
 
 /// Where a page belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +87,10 @@ pub(super) enum Fresh {
     Never,
     /// It is asked for again.
     Polled,
-    /// Events at this path tell when to ask again.
+    /// Events of a job, at this path, tell when to ask again.
     Told(String),
+    /// Events of all jobs, at this path, tell when to ask again; it is asked for seldom besides.
+    Live(String),
 }
 
 /// A page to be framed.
@@ -163,10 +167,11 @@ fn document(
     side: Markup,
     body: Markup,
 ) -> Markup {
-    let (poll, events) = match fresh {
-        Fresh::Never => (None, None),
-        Fresh::Polled => (Some(REFRESH_MS), None),
-        Fresh::Told(path) => (None, Some(path)),
+    let (poll, events, changes) = match fresh {
+        Fresh::Never => (None, None, None),
+        Fresh::Polled => (Some(REFRESH_MS), None, None),
+        Fresh::Told(path) => (None, Some(path), None),
+        Fresh::Live(path) => (Some(REFRESH_TOLD_MS), None, Some(path)),
     };
     html! {
         (DOCTYPE)
@@ -180,7 +185,7 @@ fn document(
                 link rel="stylesheet" href=(assets::STYLE.path);
                 script src=(assets::SCRIPT.path) defer {}
             }
-            body data-poll=[poll] data-events=[events] {
+            body data-poll=[poll] data-events=[events] data-changes=[changes] {
                 a.skip href="#main" { "Skip to the content" }
                 header.side {
                     a.brand href="/" {
