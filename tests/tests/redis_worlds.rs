@@ -4,6 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -320,4 +321,74 @@ fn deployments_with_different_prefixes_do_not_see_each_other() {
             (hosts["hosts"].as_array().map(Vec::len) == Some(1)).then_some(())
         });
     }
+}
+
+#[test]
+fn a_second_redis_that_is_away_holds_up_no_job() {
+    let mut second = Redis::start();
+    let world = World::new(CONFIG);
+    let mut host = world.empty_host();
+    let results = format!("[redis]\nresults_url = {:?}\nresults_above_bytes = 512\n", second.url());
+    configure(&host, |text| text.replace("[redis]\n", &results));
+    guest::copy("counter", &host.plugins);
+    host.start();
+    host.wait_for_plugins(&["counter"]);
+    let up = |host: &Host| host.metric("waymark_results_redis_up");
+    assert_eq!((up(&host), &host.get("/readyz").body["warning"]), (1.0, &Value::Null));
+
+    // Results above the bound, and logs, are on the second.
+    let says = "x".repeat(2_000);
+    let echo = || host.submit(&json!({"type": "waymark.echo", "input": {"says": says}}));
+    let early = echo();
+    assert_eq!(host.result(&early)["says"], says);
+    let logging =
+        json!({"type": "counter", "input": {"steps": STEPS, "work_us": 20_000, "emit": true, "log": true}});
+    let running = host.submit(&logging);
+    eventually("it logs", PATIENCE, || (host.log_messages(&running).len() > 3).then_some(()));
+    assert!(second.command(&["DBSIZE"]) != ":0");
+    assert_eq!(world.redis.command(&["EXISTS", &format!("{{wm0}}:log:{running}")]), ":0");
+
+    second.kill();
+    let from = Instant::now();
+    eventually("/readyz warns", TOLD_WITHIN, || {
+        let answer = host.get("/readyz");
+        let warns = answer.body["warning"].as_str().is_some_and(|text| text.contains("for results"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        warns.then_some(())
+    });
+    assert_eq!(up(&host), 0.0);
+    let mut slowest = Duration::ZERO;
+    let mut meanwhile = Vec::new();
+    while from.elapsed() < Duration::from_secs(4) {
+        let began = Instant::now();
+        let id = echo();
+        assert_eq!(host.result(&id)["says"], says, "a result that stays on the first");
+        slowest = slowest.max(began.elapsed());
+        meanwhile.push(id);
+    }
+    println!("{} jobs without the second Redis, the slowest took {} ms", meanwhile.len(), slowest.as_millis());
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    let job = host.job(&early);
+    assert_eq!((&job["status"], &job["result"]), (&json!("succeeded"), &Value::Null));
+    assert!(job["result_error"].as_str().is_some_and(|why| why.contains("for results")), "{job}");
+    assert_eq!(host.get(&format!("/api/v1/jobs/{running}/logs")).code(), "storage-unavailable");
+    let page = host.request("GET", &format!("/jobs/{running}"), &[("accept", "text/html")], b"");
+    assert_eq!(page.status, 200, "the job's page is there without its log");
+
+    second.start_again();
+    eventually("nothing is wrong any more", TOLD_WITHIN, || {
+        host.get("/readyz").body["warning"].is_null().then_some(())
+    });
+    assert_eq!(host.result(&early)["says"], says);
+    for id in &meanwhile {
+        assert_eq!(host.result(id)["says"], says);
+    }
+    ends_well(&host, &running);
+    // Lines waited. The write under way when the server died may have happened without an answer.
+    eventually("every line is written", PATIENCE, || {
+        let page = host.get(&format!("/api/v1/jobs/{running}/logs?limit=1000")).expect(200);
+        let lines = page["lines"].as_array().expect("lines");
+        let steps: BTreeSet<_> = lines.iter().filter_map(|line| line["fields"]["step"].as_u64()).collect();
+        (steps == (1..=STEPS).collect()).then_some(())
+    });
 }

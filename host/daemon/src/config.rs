@@ -104,11 +104,25 @@ pub struct Redis {
     pub tls_cert: Option<PathBuf>,
     /// Its key (PEM file).
     pub tls_key: Option<PathBuf>,
+    /// A second server, or another database, for long results and output records and for logs; an address like `url`, with
+    /// the same prefix and certificates. Default: none, the first has everything.
+    pub results_url: Option<String>,
+    /// Results and output records longer than this go there, bytes, at least 512. Default 1,024.
+    pub results_above_bytes: usize,
 }
 
 impl Default for Redis {
     fn default() -> Self {
-        Self { url: None, prefix: "wm".into(), partitions: 1, tls_ca: None, tls_cert: None, tls_key: None }
+        Self {
+            url: None,
+            prefix: "wm".into(),
+            partitions: 1,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
+            results_url: None,
+            results_above_bytes: 1_024,
+        }
     }
 }
 
@@ -675,6 +689,14 @@ impl Config {
             self.results.spill_above_bytes >= 1_024,
             "results.spill_above_bytes must be at least 1024"
         );
+        anyhow::ensure!(
+            self.redis.results_above_bytes >= 512,
+            "redis.results_above_bytes must be at least 512"
+        );
+        anyhow::ensure!(
+            self.redis.results_url.is_none() || self.results.storage.is_none(),
+            "redis.results_url and results.storage are two places for the same values: give one of them"
+        );
         for (name, policy) in &self.plugins {
             for grant in policy.grants.iter().flat_map(|grants| &grants.files) {
                 anyhow::ensure!(
@@ -822,6 +844,10 @@ impl Config {
                 above_bytes: self.results.spill_above_bytes,
                 settings: self.results.s3.clone(),
             }),
+            results: self.redis.results_url.as_ref().map(|url| waymark_store::ResultsOptions {
+                url: url.clone(),
+                above_bytes: self.redis.results_above_bytes,
+            }),
             webhooks: self.webhook_rules(),
         })
     }
@@ -841,6 +867,16 @@ mod tests {
     fn an_unknown_key_is_refused_by_name() {
         let error = load("[worker]\nslotz = 3\n").unwrap_err().to_string();
         assert!(error.contains("slotz"), "{error}");
+    }
+
+    #[test]
+    fn long_results_have_one_place() {
+        let error = load("[redis]\nresults_url = \"redis://b\"\n[results]\nstorage = \"file:///a\"\n");
+        assert!(error.unwrap_err().to_string().contains("give one of them"));
+        assert!(load("[redis]\nresults_url = \"redis://b\"\nresults_above_bytes = 100\n").is_err());
+        let config = load("[redis]\nresults_url = \"redis://b/1\"\n").unwrap();
+        let results = config.store("redis://a").unwrap().results.unwrap();
+        assert_eq!((results.url.as_str(), results.above_bytes), ("redis://b/1", 1_024));
     }
 
     #[test]

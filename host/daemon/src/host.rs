@@ -44,7 +44,7 @@ const READY_WITHIN_MS: u64 = 10_000;
 pub struct Readiness {
     /// It can.
     pub ready: bool,
-    /// Why not, or `ready`.
+    /// Why not, or `ready`, or what is wrong although it can.
     pub reason: String,
 }
 
@@ -484,7 +484,7 @@ async fn heartbeat(
         let figures: Vec<_> =
             workers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         let wanted = *wants.borrow();
-        let answers = store.ping().await;
+        let (answers, results) = tokio::join!(store.ping(), store.ping_results());
         let not_ready = match (&answers, &refused) {
             (Err(error), _) => Some(format!("the store does not answer: {error}")),
             (_, Some(error)) => Some(format!("the store does not take writes: {error}")),
@@ -499,7 +499,14 @@ async fn heartbeat(
         };
         let now = match not_ready {
             Some(reason) => Readiness { ready: false, reason },
-            None => Readiness { ready: true, reason: "ready".into() },
+            None => Readiness {
+                ready: true,
+                // Jobs go on without it.
+                reason: match results {
+                    Some(Err(error)) => error.to_string(),
+                    _ => "ready".into(),
+                },
+            },
         };
         ready.send_if_modified(|before| {
             let modified = *before != now;

@@ -158,6 +158,7 @@ pub struct Metrics {
     /// Worker processes that ended without being asked.
     pub worker_crashes: IntCounter,
     ping: Gauge,
+    results_up: IntGaugeVec,
     waiting: IntGaugeVec,
     waiting_age: GaugeVec,
     wanted_slots: IntGauge,
@@ -187,6 +188,14 @@ impl Metrics {
         registry.register(Box::new(queue_depth.clone()))?;
         registry.register(Box::new(queue_age.clone()))?;
         registry.register(Box::new(ping.clone()))?;
+        let results_up = IntGaugeVec::new(
+            Opts::new(
+                "waymark_results_redis_up",
+                "Does the second Redis answer? Absent where there is none.",
+            ),
+            &[],
+        )?;
+        registry.register(Box::new(results_up.clone()))?;
         let waiting = IntGaugeVec::new(
             Opts::new("waymark_queue_waiting", "Jobs of a queue that could be claimed now."),
             &["queue"],
@@ -215,6 +224,7 @@ impl Metrics {
             queue_depth,
             queue_age,
             ping,
+            results_up,
             waiting,
             waiting_age,
             wanted_slots: gauge(
@@ -260,6 +270,9 @@ impl Metrics {
     /// # Errors
     /// The store does not answer.
     pub async fn read_store(&self, store: &waymark_store::Store) -> Result<(), waymark_store::Error> {
+        if let Some(answered) = store.ping_results().await {
+            self.results_up.with_label_values::<&str>(&[]).set(i64::from(answered.is_ok()));
+        }
         self.ping.set(store.ping().await?.as_secs_f64());
         let counts = store.counts().await?;
         let now_ms = store.now_ms().await?;

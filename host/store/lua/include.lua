@@ -276,6 +276,13 @@ local function spec_of(id)
   return spec
 end
 
+-- State letter of a job that exists, without its record.
+local function letter_now(id)
+  if redis.call('HEXISTS', key('claims'), id) == 1 then return 'r' end
+  local stored = redis.call('HGET', key('st'), id)
+  return stored and string.sub(stored, 1, 1) or 'q'
+end
+
 -- State letter and record of a job that exists. A claimed job is running whatever its record says.
 local function state_of(id)
   local stored = redis.call('HGET', key('st'), id)

@@ -196,16 +196,6 @@ pub struct Page {
     pub cursor: Option<String>,
 }
 
-/// Lines of a job's log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogPage {
-    /// Number of the first line that follows, those counted that were dropped: larger than what was asked for
-    /// when they are gone.
-    pub first: u64,
-    /// The lines, oldest first.
-    pub lines: Vec<String>,
-}
-
 /// How long ended jobs of a type are kept since they ended, milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
@@ -731,24 +721,6 @@ impl Store {
         Ok(records)
     }
 
-    /// Log lines from number `from` (0 is the job's first line ever), oldest first. Lines that were dropped are
-    /// left out: the page says where it begins.
-    ///
-    /// # Errors
-    /// The server does not answer.
-    pub async fn logs(&self, id: &JobId, from: u64, limit: u64) -> Result<LogPage, Error> {
-        // The script counts in doubles.
-        const EXACT_MAX: u64 = 1 << 52;
-        let mut call = self.call(&self.inner.scripts.read_logs, self.partition_of(id));
-        call.arg(id.as_str()).arg(from.min(EXACT_MAX)).arg(limit.min(EXACT_MAX));
-        let mut lines: Vec<String> = call.run().await?;
-        if lines.is_empty() {
-            return Err(Error::corrupt("a log", "no answer"));
-        }
-        let first = lines.remove(0).parse().map_err(|error| Error::corrupt("a log", error))?;
-        Ok(LogPage { first, lines })
-    }
-
     pub(crate) async fn slice(&self, key: String, from: u64, limit: u64) -> Result<Vec<Vec<u8>>, Error> {
         if limit == 0 {
             return Ok(Vec::new());
@@ -756,28 +728,6 @@ impl Store {
         let mut command = redis::cmd("LRANGE");
         command.arg(key).arg(from).arg(from.saturating_add(limit - 1).min(i64::MAX as u64));
         Ok(self.inner.link.any(&command).await?)
-    }
-
-    /// Adds log lines, each a JSON text; of each job the newest are kept. Lines of jobs that do not exist are
-    /// dropped. After a broken connection lines may stand twice.
-    ///
-    /// # Errors
-    /// The server does not answer.
-    pub async fn append_logs(&self, lines: Vec<(JobId, String)>) -> Result<(), Error> {
-        let mut partitions: BTreeMap<u16, BTreeMap<JobId, Vec<String>>> = BTreeMap::new();
-        for (id, line) in lines {
-            partitions.entry(self.partition_of(&id)).or_default().entry(id).or_default().push(line);
-        }
-        let calls = partitions.into_iter().map(|(partition, jobs)| async move {
-            let mut call = self.call(&self.inner.scripts.append_logs, partition);
-            call.arg(self.options().log_lines_max);
-            for (id, lines) in jobs {
-                call.arg(id.as_str()).arg(lines.len()).arg(lines);
-            }
-            call.run::<u64>().await.map(drop)
-        });
-        // Those of a partition that is away must not take others with them.
-        futures_util::future::join_all(calls).await.into_iter().collect()
     }
 
     /// All kept checkpoints of a job, newest first.

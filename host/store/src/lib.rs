@@ -12,8 +12,10 @@
 //! * `errors`: groups of failures.
 //! * `workflows`: graphs, ends of nodes, controls that reach children.
 //! * `maintenance`: what is mended and forgotten from time to time.
+//! * `logs`: log lines of jobs.
 //! * `objects`: values too long for Redis.
 //! * `storage`: where those lie.
+//! * `apart`: a second server for those and for logs.
 //! * `queues`: queues, hosts, types, counts.
 //! * `waiting`: what a worker could claim now.
 //! * `schedules`: schedules, and which host leads.
@@ -26,6 +28,7 @@
 //! * `pack`: how records travel.
 
 mod accounts;
+mod apart;
 mod changes;
 mod errors;
 mod events;
@@ -35,6 +38,7 @@ mod kv;
 mod limits;
 mod link;
 mod llm;
+mod logs;
 mod maintenance;
 mod objects;
 mod pack;
@@ -48,15 +52,17 @@ mod work;
 mod workflows;
 
 pub use accounts::AuditEntry;
+pub use apart::ResultsOptions;
 pub use changes::{CHANGES_KEPT, Change, Changes, Labels, Place};
 pub use errors::{ErrorGroup, ErrorOrder};
 pub use events::{Message, Subscription};
 pub use history::{Counted, Deploy, HISTORY_MINUTES, Level, Minute};
 pub use jobs::{
-    Checkpoint, ControlAnswer, Created, Filter, LogPage, NewJob, Page, Retention, SignalAnswer, Span, View,
+    Checkpoint, ControlAnswer, Created, Filter, NewJob, Page, Retention, SignalAnswer, Span, View,
 };
 pub use limits::{Flow, Known};
 pub use link::Tls;
+pub use logs::{LogPage, Unwritten};
 pub use objects::ObjectOptions;
 pub use plugins::{NewPlugin, SharedPlugin};
 pub use queues::Queue;
@@ -104,6 +110,8 @@ pub struct Options {
     pub log_lines_max: u32,
     /// Where long results and output records go; `None`: they stay in Redis.
     pub objects: Option<ObjectOptions>,
+    /// A second server for long results and output records, instead of an object storage, and for logs.
+    pub results: Option<ResultsOptions>,
     /// Who is told of the ends of all jobs of some types.
     pub webhooks: Vec<WebhookRule>,
 }
@@ -141,6 +149,7 @@ impl Options {
             crashes_max: 3,
             log_lines_max: 1_000,
             objects: None,
+            results: None,
             webhooks: Vec::new(),
         }
     }
@@ -227,6 +236,8 @@ struct Inner {
     scripts: Scripts,
     clock: Clock,
     objects: Option<Objects>,
+    /// The second server.
+    results: Option<Arc<Link>>,
     /// Jobs created so far: the next ones go to the partitions after theirs.
     created: AtomicU64,
     /// Where retention stopped in each index.
@@ -288,10 +299,17 @@ impl Store {
         }
         let link = Link::open(&options.url, &options.tls)?;
         let version = check_server(&link).await?;
-        let objects = options.objects.as_ref().map(Objects::open).transpose()?;
+        let results =
+            options.results.as_ref().map(|second| Link::open(&second.url, &options.tls)).transpose()?;
+        let results = results.map(Arc::new);
+        if let Some(second) = &results {
+            apart::check(second).await?;
+        }
+        let objects = Objects::open(&options, results.as_ref())?;
         let inner = Inner {
             options,
             objects,
+            results,
             link,
             scripts: Scripts::new(version >= SHEBANG_SINCE),
             clock: Clock {

@@ -17,7 +17,7 @@ use redis::{
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::Mutex;
 
@@ -170,6 +170,22 @@ impl Link {
             *current = None;
         }
         Err(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {within:?}")).into())
+    }
+
+    /// Sends a command that may be repeated to a server that may be away: twice at most, because a connection may have
+    /// broken unnoticed, and within this time.
+    pub(crate) async fn soon<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+        within: Duration,
+    ) -> Result<T, RedisError> {
+        let began = Instant::now();
+        match self.probe(command, within).await {
+            Err(error) if is_passing(&error) && began.elapsed() < within / 2 => {
+                self.probe(command, within - began.elapsed()).await
+            }
+            other => other,
+        }
     }
 
     /// Sends a pipeline of reads. All its keys belong to one partition.

@@ -1,7 +1,11 @@
 //! Calling scripts by digest.
 
-use crate::{Error, Store, link::Repeat};
+use crate::{
+    Error, Store,
+    link::{Link, Repeat},
+};
 use redis::{FromRedisValue, ToRedisArgs};
+use std::time::Duration;
 
 const INCLUDE: &str = include_str!("../lua/include.lua");
 
@@ -26,6 +30,7 @@ pub(crate) struct Scripts {
     pub(crate) move_jobs: Script,
     pub(crate) replayed: Script,
     pub(crate) append_logs: Script,
+    pub(crate) note_logs: Script,
     pub(crate) read_logs: Script,
     pub(crate) read_jobs: Script,
     pub(crate) read_labels: Script,
@@ -77,6 +82,7 @@ impl Scripts {
             move_jobs: script(include_str!("../lua/move.lua")),
             replayed: script(include_str!("../lua/replayed.lua")),
             append_logs: script(include_str!("../lua/append_logs.lua")),
+            note_logs: script(include_str!("../lua/note_logs.lua")),
             read_logs: script(include_str!("../lua/read_logs.lua")),
             read_jobs: script(include_str!("../lua/read_jobs.lua")),
             read_labels: script(include_str!("../lua/read_labels.lua")),
@@ -102,6 +108,7 @@ impl Scripts {
 /// The arguments of one call.
 pub(crate) struct Call<'a> {
     store: &'a Store,
+    link: &'a Link,
     script: &'a Script,
     command: redis::Cmd,
     head: String,
@@ -116,7 +123,12 @@ impl Store {
     pub(crate) fn call_at<'a>(&'a self, script: &'a Script, head: String) -> Call<'a> {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&script.digest).arg(1).arg(&head);
-        Call { store: self, script, command, head }
+        Call { store: self, link: &self.inner.link, script, command, head }
+    }
+
+    /// The same on another server than the one that has the jobs.
+    pub(crate) fn call_on<'a>(&'a self, link: &'a Link, script: &'a Script, partition: u16) -> Call<'a> {
+        Call { link, ..self.call(script, partition) }
     }
 }
 
@@ -140,22 +152,36 @@ impl<'a> Call<'a> {
         self.run_as(Repeat::Never).await
     }
 
+    /// The same for a server that may be away: see [`Link::soon`].
+    pub(crate) async fn run_soon<T: FromRedisValue>(&self, within: Duration) -> Result<T, redis::RedisError> {
+        match self.link.soon(&self.command, within).await {
+            Err(error) if is_unknown(&error) => self.link.soon(&self.with_source(), within).await,
+            other => other,
+        }
+    }
+
     async fn run_as<T: FromRedisValue>(&self, repeat: Repeat) -> Result<T, Error> {
-        let link = &self.store.inner.link;
-        match link.send(repeat, &self.command).await {
-            // A server that restarted or took over does not know the script: it is given it.
-            Err(error) if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript) => {
-                let mut load = redis::cmd("EVAL");
-                load.arg(&self.script.source).arg(1).arg(&self.head);
-                // The first four parts are the command, the digest, the number of keys and the key.
-                for argument in self.command.args_iter().skip(4) {
-                    if let redis::Arg::Simple(bytes) = argument {
-                        load.arg(bytes);
-                    }
-                }
-                Ok(link.send(repeat, &load).await?)
-            }
+        match self.link.send(repeat, &self.command).await {
+            Err(error) if is_unknown(&error) => Ok(self.link.send(repeat, &self.with_source()).await?),
             other => Ok(other?),
         }
     }
+
+    /// The same call with the script itself.
+    fn with_source(&self) -> redis::Cmd {
+        let mut load = redis::cmd("EVAL");
+        load.arg(&self.script.source).arg(1).arg(&self.head);
+        // The first four parts are the command, the digest, the number of keys and the key.
+        for argument in self.command.args_iter().skip(4) {
+            if let redis::Arg::Simple(bytes) = argument {
+                load.arg(bytes);
+            }
+        }
+        load
+    }
+}
+
+/// A server that restarted or took over does not know the script: it is given it.
+fn is_unknown(error: &redis::RedisError) -> bool {
+    error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript)
 }

@@ -81,7 +81,7 @@ codes! {
     IdempotencyKeyReused "idempotency-key-reused" UNPROCESSABLE_ENTITY "The idempotency key stands for another job";
     PluginRefused "plugin-refused" UNPROCESSABLE_ENTITY "The plugin was refused";
     ObjectMissing "object-missing" BAD_GATEWAY "A long value is not in the object storage";
-    StorageUnavailable "storage-unavailable" SERVICE_UNAVAILABLE "The object storage does not answer";
+    StorageUnavailable "storage-unavailable" SERVICE_UNAVAILABLE "The storage of long values does not answer";
     Internal "internal" INTERNAL_SERVER_ERROR "A bug in the host";
     StoreFull "store-full" INSUFFICIENT_STORAGE "Redis has no memory left";
     StoreUnavailable "store-unavailable" SERVICE_UNAVAILABLE "Redis does not answer";
@@ -299,7 +299,7 @@ impl From<waymark_store::Error> for Problem {
             Error::Storage(_) => {
                 let mut problem = Self::new(
                     Code::StorageUnavailable,
-                    "The object storage does not answer at the moment; try again soon.",
+                    "What is asked for lies in a storage that does not answer at the moment; try again soon.",
                 )
                 .retry_after(1);
                 problem.0.internal = Some(error.to_string());
