@@ -102,11 +102,11 @@ async fn all_jobs_are_told_as_the_filter_asks() {
         let mut again = Reader::open(&host, &format!("?last_event_id={id}"), None).await;
         assert_eq!(again.until(last_is("succeeded")).await.len(), 4 - at);
     }
-    // Of a job that is deleted only its state is told.
+    // A job that had not ended is told when it is deleted.
     let delete = host.request(Method::DELETE, &format!("/api/v1/jobs/{plain}"));
     assert_eq!(host.send(delete).await.status, 204);
     let events = all.until(last_is("cancelled")).await;
-    assert_eq!(data(&events[5])["type"], Value::Null);
+    assert_eq!(told(events)[5], state(&plain, "cancelled"));
     assert!(none.events.is_empty());
     let day = host.submit(r#","queue":"day""#).await.to_string();
     assert_eq!(told(none.until(last_is("queued")).await), [state(&day, "queued")]);
