@@ -34,6 +34,8 @@ use waymark_store::{Message, Store};
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How often controls of parents are passed on that nobody passed on yet.
 const SPREAD: Duration = Duration::from_secs(1);
+/// Longest time for that in one partition, before the others have their turn again.
+const SPREAD_MAX: Duration = Duration::from_secs(3);
 /// A worker that ended by itself is started again after so long.
 const RESTART_WAIT: Duration = Duration::from_millis(500);
 /// A worker that has not been answered a claim for longer makes its host unready.
@@ -572,10 +574,18 @@ async fn spread(store: Store) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for partition in 0..store.partitions() {
-            if let Err(error) = store.spread(partition).await {
-                tracing::warn!(%error, "controls of parents did not reach all their children yet");
+        let partitions = (0..store.partitions()).map(|partition| {
+            let spreading = tokio::time::timeout(SPREAD_MAX, store.spread(partition));
+            async move {
+                match spreading.await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, partition, "controls of parents did not reach all children yet");
+                    }
+                    Err(_) => tracing::debug!(partition, "controls of parents are passed on later"),
+                }
             }
-        }
+        });
+        futures_util::future::join_all(partitions).await;
     }
 }

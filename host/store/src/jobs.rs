@@ -335,8 +335,8 @@ impl Store {
                 None => {
                     let partition = match home(job, &limits) {
                         _ if partitions == 1 => 0,
-                        Some(key) => (hash(&key) % u64::from(partitions)) as u16,
-                        None => ((first + index as u64) % u64::from(partitions)) as u16,
+                        Some(key) => self.partition_of_key(&key),
+                        None => self.any_partition(first + index as u64),
                     };
                     let id = JobId::generate(now_ms, partition)?;
                     job.id = Some(id);

@@ -405,6 +405,31 @@ impl Store {
         id.partition()
     }
 
+    /// Did the server of a partition not answer lately? Only ever so in a Cluster.
+    #[must_use]
+    pub fn is_away(&self, partition: u16) -> bool {
+        self.inner.link.is_away(&format!("{}{partition}", self.inner.options.prefix))
+    }
+
+    /// The partition of jobs that a key stands for.
+    #[must_use]
+    pub fn partition_of_key(&self, key: &str) -> u16 {
+        (jobs::hash(key) % u64::from(self.partitions())) as u16
+    }
+
+    /// A partition for something that belongs to none: by turns, as `number` grows, and one that answers.
+    #[must_use]
+    pub fn any_partition(&self, number: u64) -> u16 {
+        self.answering((number % u64::from(self.partitions())) as u16)
+    }
+
+    /// The first partition from this one on whose server answers; this one where none does.
+    fn answering(&self, partition: u16) -> u16 {
+        let partitions = self.partitions();
+        let from_here = (0..partitions).map(|step| (partition + step) % partitions);
+        from_here.into_iter().find(|partition| !self.is_away(*partition)).unwrap_or(partition)
+    }
+
     fn control_channel(&self) -> String {
         self.global("ctl")
     }
