@@ -481,8 +481,11 @@ local function take_back(id, claim, crashed, crashes_max)
   return letter
 end
 
--- Ends a job that has not ended, because somebody wants it. A worker that holds it is told on the channel.
-local function cancel_one(id, spec, letter, record, claim, channel)
+local CANCELLED = 'Fthe job was cancelled'
+
+-- Ends a job that has not ended, because somebody wants it. A worker that holds it is told on the channel. Orphans,
+-- where given, gets the parent that is to be told: only after a flush, where one call ends many jobs.
+local function cancel_one(id, spec, letter, record, claim, channel, orphans)
   if claim then
     redis.call('HDEL', key('claims'), id)
     redis.call('HDEL', key('ctl'), id)
@@ -495,7 +498,11 @@ local function cancel_one(id, spec, letter, record, claim, channel)
   move(spec.t, spec.lane, id, letter, 'C')
   release_unique(spec.u, id)
   spread(id, spec.t, 'cancel')
-  tell_parent(spec.pa, id, 'Fthe job was cancelled')
+  if not orphans then
+    tell_parent(spec.pa, id, CANCELLED)
+  elseif spec.pa then
+    orphans[#orphans + 1] = { spec.pa, id }
+  end
   announce(id, spec.t, record.run or 1, 'C', spec.wh)
   event(id, 'C')
 end

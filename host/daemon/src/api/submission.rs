@@ -134,7 +134,7 @@ pub enum Until {
 /// An address that is told of a job's end, by a signed message.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct WebhookRequest {
+pub(super) struct WebhookRequest {
     /// `https://` or `http://`; at most 2,048 characters.
     url: String,
     /// Which ends: `succeeded`, `failed`, `cancelled`. Default: all three.
@@ -148,7 +148,7 @@ struct WebhookRequest {
 
 impl WebhookRequest {
     /// What is wrong with it: field and words.
-    fn fault(&self, endpoints: &[WebhookRule]) -> Option<(&'static str, &'static str)> {
+    pub(super) fn fault(&self, endpoints: &[WebhookRule]) -> Option<(&'static str, &'static str)> {
         let parsed = reqwest::Url::parse(&self.url);
         if self.url.len() > URL_MAX || !parsed.is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
             return Some((

@@ -36,7 +36,8 @@ pub struct Input {
     /// Sleep this long in the middle of the job.
     #[serde(default)]
     pub sleep_ms: Option<u64>,
-    /// Wait for a signal of this name in the middle of the job; its payload is returned as `signal`.
+    /// Wait for a signal of this name in the middle of the job; its payload is returned as `signal`. A signal is taken
+    /// once, by the step after the wait: the counter keeps the payload in its state.
     #[serde(default)]
     pub await_signal: Option<String>,
     /// Go on without the signal after this time.
@@ -75,6 +76,8 @@ pub struct Counter {
     sum: u64,
     parked: bool,
     spawned: bool,
+    #[serde(default)]
+    signal: Option<Value>,
     input: Input,
     padding: String,
 }
@@ -88,7 +91,8 @@ impl Job for Counter {
 
     fn start(input: Input, _: &mut Context) -> Result<Self, Failure> {
         let padding = "x".repeat(input.state_bytes as usize);
-        Ok(Self { cursor: Cursor::new(input.steps), sum: 0, parked: false, spawned: false, input, padding })
+        let cursor = Cursor::new(input.steps);
+        Ok(Self { cursor, sum: 0, parked: false, spawned: false, signal: None, input, padding })
     }
 
     fn step(&mut self, context: &mut Context) -> Result<Step<Output>, Failure> {
@@ -108,6 +112,10 @@ impl Job for Counter {
                 let timeout = self.input.signal_timeout_ms.map(Duration::from_millis);
                 return Ok(Step::AwaitSignal { name, timeout });
             }
+        }
+        if let Some(name) = self.input.await_signal.as_ref().filter(|_| self.parked && self.signal.is_none())
+        {
+            self.signal = context.signal(name)?;
         }
         let number = self.cursor.index() + 1;
         if self.input.fail_at == Some(number) {
@@ -135,11 +143,8 @@ impl Job for Counter {
         for child in context.children::<Output>()? {
             children_sum += child.result.map_err(Failure::permanent)?.sum;
         }
-        let signal = match &self.input.await_signal {
-            Some(name) => context.signal(name)?,
-            None => None,
-        };
-        Ok(Step::Done(Output { sum: self.sum, steps: self.cursor.index(), children_sum, signal }))
+        let (sum, steps, signal) = (self.sum, self.cursor.index(), self.signal.take());
+        Ok(Step::Done(Output { sum, steps, children_sum, signal }))
     }
 }
 
