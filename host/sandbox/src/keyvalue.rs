@@ -3,7 +3,8 @@
 //! A bucket belongs to one job type: no other can open it. The sandbox knows no store: whoever runs it brings
 //! [`Buckets`].
 
-use crate::{fault::Stop, state::State};
+use crate::{fault::Stop, log::Level, state::State};
+use prometheus::{IntCounterVec, Opts, Registry};
 use serde::{Deserialize, Serialize};
 use std::{num::NonZeroU64, sync::Arc, time::Instant};
 use wasmtime::{Result, component::Resource};
@@ -70,12 +71,46 @@ pub(crate) struct Keeper {
     pub(crate) job_type: String,
     pub(crate) grant: Grant,
     pub(crate) buckets: Arc<dyn Buckets>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What came of calls.
+pub(crate) struct Metrics {
+    calls: IntCounterVec,
+}
+
+impl Metrics {
+    /// # Errors
+    /// The registry has them already.
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let calls = IntCounterVec::new(
+            Opts::new(
+                "waymark_keyvalue_calls_total",
+                "Calls of guests to their buckets, by what came of them.",
+            ),
+            &["type", "call", "outcome"],
+        )?;
+        registry.register(Box::new(calls.clone()))?;
+        Ok(Self { calls })
+    }
+}
+
+impl Keeper {
+    fn called<T>(&self, call: &str, came: Result<T, Error>) -> Result<T, Error> {
+        let outcome = match &came {
+            Ok(_) => "done",
+            Err(Error::NoSuchStore | Error::AccessDenied) => "denied",
+            Err(Error::Other(_)) => "failed",
+        };
+        self.metrics.calls.with_label_values(&[self.job_type.as_str(), call, outcome]).inc();
+        came
+    }
 }
 
 /// An open bucket.
 pub struct Open {
     bucket: Bucket,
-    buckets: Arc<dyn Buckets>,
+    keeper: Arc<Keeper>,
 }
 
 fn quota(bucket: &Bucket) -> Error {
@@ -96,9 +131,9 @@ async fn kept<T>(end: Option<Instant>, call: impl Future<Output = Result<T, Stri
 
 impl State {
     /// An open bucket, and when waiting for it must be over.
-    fn bucket(&self, open: &Resource<Open>) -> Result<(Bucket, Arc<dyn Buckets>, Option<Instant>)> {
-        let Open { bucket, buckets } = self.resources.get(open)?;
-        Ok((bucket.clone(), buckets.clone(), self.patience()))
+    fn bucket(&self, open: &Resource<Open>) -> Result<(Bucket, Arc<Keeper>, Option<Instant>)> {
+        let Open { bucket, keeper } = self.resources.get(open)?;
+        Ok((bucket.clone(), keeper.clone(), self.patience()))
     }
 }
 
@@ -113,18 +148,24 @@ fn names<'a>(names: impl Iterator<Item = &'a String>) -> Result<()> {
 
 impl store::Host for State {
     async fn open(&mut self, identifier: String) -> Result<Result<Resource<Open>, Error>> {
-        let Some(keeper) = self.capabilities.keyvalue.clone() else { return Ok(Err(Error::AccessDenied)) };
-        let Keeper { job_type, grant, buckets } = &*keeper;
+        let Some(keeper) = self.capabilities.keyvalue.clone() else {
+            let message = "a bucket was refused: `keyvalue` is not granted to this job type".to_owned();
+            let fields = serde_json::json!({"bucket": identifier, "grant": "keyvalue = {}"});
+            self.logger.say(Level::Warn, message, fields.to_string());
+            return Ok(Err(Error::AccessDenied));
+        };
+        let Keeper { job_type, grant, .. } = &*keeper;
         let identifier = if identifier.is_empty() { "default".to_owned() } else { identifier };
         if !grant.buckets.contains(&identifier) {
-            return Ok(Err(Error::NoSuchStore));
+            return Ok(keeper.called("open", Err(Error::NoSuchStore)));
         }
         let bucket = Bucket {
             name: format!("{job_type}:{identifier}"),
             bytes_max: grant.bytes_max,
             ttl_ms: grant.ttl_ms.get(),
         };
-        Ok(Ok(self.resources.push(Open { bucket, buckets: buckets.clone() })?))
+        let opened = self.resources.push(Open { bucket, keeper: keeper.clone() })?;
+        Ok(keeper.called("open", Ok(opened)))
     }
 }
 
@@ -151,9 +192,9 @@ impl store::HostBucket for State {
         open: Resource<Open>,
         cursor: Option<u64>,
     ) -> Result<Result<KeyResponse, Error>> {
-        let (bucket, buckets, end) = self.bucket(&open)?;
-        let listed = kept(end, buckets.keys(&bucket, cursor.unwrap_or(0))).await;
-        Ok(listed.map(|(keys, cursor)| KeyResponse { keys, cursor }))
+        let (bucket, keeper, end) = self.bucket(&open)?;
+        let listed = kept(end, keeper.buckets.keys(&bucket, cursor.unwrap_or(0))).await;
+        Ok(keeper.called("list", listed).map(|(keys, cursor)| KeyResponse { keys, cursor }))
     }
 
     async fn drop(&mut self, open: Resource<Open>) -> Result<()> {
@@ -169,8 +210,8 @@ impl batch::Host for State {
         keys: Vec<String>,
     ) -> Result<Result<Vec<Option<(String, Vec<u8>)>>, Error>> {
         names(keys.iter())?;
-        let (bucket, buckets, end) = self.bucket(&open)?;
-        let found = kept(end, buckets.get(&bucket, &keys)).await;
+        let (bucket, keeper, end) = self.bucket(&open)?;
+        let found = keeper.called("get", kept(end, keeper.buckets.get(&bucket, &keys)).await);
         let named = |found: Vec<Option<Vec<u8>>>| {
             keys.into_iter().zip(found).map(|(key, value)| Some((key, value?))).collect()
         };
@@ -183,14 +224,14 @@ impl batch::Host for State {
         values: Vec<(String, Vec<u8>)>,
     ) -> Result<Result<(), Error>> {
         names(values.iter().map(|(name, _)| name))?;
-        let (bucket, buckets, end) = self.bucket(&open)?;
-        let set = kept(end, buckets.set(&bucket, &values)).await;
-        Ok(set.and_then(|fits| if fits { Ok(()) } else { Err(quota(&bucket)) }))
+        let (bucket, keeper, end) = self.bucket(&open)?;
+        let set = kept(end, keeper.buckets.set(&bucket, &values)).await;
+        Ok(keeper.called("set", set.and_then(|fits| if fits { Ok(()) } else { Err(quota(&bucket)) })))
     }
 
     async fn delete_many(&mut self, open: Resource<Open>, keys: Vec<String>) -> Result<Result<(), Error>> {
-        let (bucket, buckets, end) = self.bucket(&open)?;
-        Ok(kept(end, buckets.delete(&bucket, &keys)).await)
+        let (bucket, keeper, end) = self.bucket(&open)?;
+        Ok(keeper.called("delete", kept(end, keeper.buckets.delete(&bucket, &keys)).await))
     }
 }
 
@@ -202,8 +243,8 @@ impl atomics::Host for State {
         delta: u64,
     ) -> Result<Result<u64, Error>> {
         names(std::iter::once(&key))?;
-        let (bucket, buckets, end) = self.bucket(&open)?;
-        let sum = kept(end, buckets.increment(&bucket, &key, delta)).await;
-        Ok(sum.and_then(|sum| sum.ok_or_else(|| quota(&bucket))))
+        let (bucket, keeper, end) = self.bucket(&open)?;
+        let sum = kept(end, keeper.buckets.increment(&bucket, &key, delta)).await;
+        Ok(keeper.called("increment", sum.and_then(|sum| sum.ok_or_else(|| quota(&bucket)))))
     }
 }
