@@ -61,6 +61,17 @@ pub struct Version {
     pub active: bool,
 }
 
+/// A capability that a plugin imports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Capability {
+    /// Name of the import.
+    pub import: String,
+    /// `granted`, or `optional, not granted`: then its calls fail.
+    pub state: String,
+    /// The line of configuration that would grant it, where it is not granted.
+    pub grant: Option<String>,
+}
+
 /// What is known of a plugin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PluginStatus {
@@ -82,6 +93,9 @@ pub struct PluginStatus {
     pub result_schema: Option<serde_json::Value>,
     /// What the plugin imports.
     pub imports: Vec<String>,
+    /// Which of that are capabilities, and whether they are granted.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
     /// Size of the file.
     pub bytes: u64,
     /// When this host loaded it.
@@ -106,6 +120,7 @@ impl PluginStatus {
             input_schema: None,
             result_schema: None,
             imports: Vec::new(),
+            capabilities: Vec::new(),
             bytes,
             loaded_at: None,
             error: None,
@@ -317,6 +332,7 @@ impl Service {
                 input_schema: None,
                 result_schema: None,
                 imports: Vec::new(),
+                capabilities: Vec::new(),
                 bytes: 0,
                 loaded_at: None,
                 error: None,
@@ -465,6 +481,7 @@ impl Service {
             input_schema: Some(input_schema),
             result_schema: Some(result_schema),
             imports: compiled.imports.clone(),
+            capabilities: capabilities(descriptor, &compiled.imports, &grants(&policy)),
             bytes: size,
             loaded_at: Some(now),
             error: None,
@@ -833,6 +850,24 @@ pub fn limits(config: &Config, job_type: &str) -> sandbox::Limits {
         step_hard_ms: Some(policy.step_limit_ms),
         ..sandbox::Limits::default()
     }
+}
+
+/// The capabilities of a plugin that was loaded: what is not granted is optional.
+#[must_use]
+pub fn capabilities(
+    descriptor: &sandbox::Descriptor,
+    imports: &[String],
+    grants: &sandbox::Grants,
+) -> Vec<Capability> {
+    let told = |one: sandbox::plugin::Import| match one.granted {
+        true => Capability { import: one.import, state: "granted".to_owned(), grant: None },
+        false => Capability {
+            import: one.import,
+            state: "optional, not granted".to_owned(),
+            grant: Some(one.grant),
+        },
+    };
+    sandbox::plugin::capabilities(descriptor, imports, grants).into_iter().map(told).collect()
 }
 
 /// The grants of a policy, in the sandbox's words.

@@ -46,6 +46,8 @@ pub(super) struct Plugin {
     result_schema: Option<serde_json::Value>,
     /// What it imports beyond the contract.
     imports: Vec<String>,
+    /// Which of that are capabilities, and whether they are granted.
+    capabilities: Vec<PluginCapability>,
     /// Length of the file, bytes.
     bytes: u64,
     /// When this host loaded it.
@@ -55,6 +57,18 @@ pub(super) struct Plugin {
     error: Option<PluginError>,
     /// Versions that this host holds, for jobs that began with them.
     versions: Vec<PluginVersion>,
+}
+
+/// A capability that a plugin imports.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only describes what the directory writes")]
+pub(super) struct PluginCapability {
+    /// Name of the import.
+    import: String,
+    /// `granted`, or `optional, not granted`: the plugin can do without, and its calls fail.
+    state: String,
+    /// The line of configuration that would grant it, where it is not granted.
+    grant: Option<String>,
 }
 
 /// Why a plugin is not in service.

@@ -41,6 +41,9 @@ fn card(plugin: &PluginStatus, counts: &BTreeMap<&str, (u64, u64)>, now_ms: u64)
                 summary { "Imports (" (plugin.imports.len()) ")" }
                 @if plugin.imports.is_empty() { p.hint { "Nothing beyond the contract." } }
                 @else { ul.lines { @for import in &plugin.imports { li { code { (import) } } } } }
+                @for one in &plugin.capabilities { @if let Some(grant) = &one.grant {
+                    p.hint { code { (one.import) } " is " (one.state) ": " (grant) }
+                } }
             }
             @if plugin.versions.len() > 1 {
                 details {
