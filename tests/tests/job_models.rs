@@ -92,7 +92,7 @@ fn each_type_asks_what_it_is_to_ask_and_its_recordings_answer_the_same() {
             "generate_test_attributes" => 5,
             "auto_map_pdes" => 9,
             "generate_recommendations" => 4,
-            "generate_profiling_rules" => 9,
+            "generate_profiling_rules" => 4,
             _ => 1,
         };
         assert_eq!(questions, expected, "{name}");
