@@ -3,7 +3,10 @@
 //! JSON values travel as text: neither the store nor the worker has a reason to look inside.
 //! The scripts of the store read both as MessagePack maps; the short field names are theirs.
 
-use crate::{JobId, RetryPolicy};
+use crate::{
+    JobId, RetryPolicy,
+    route::{Routed, ShadowOf},
+};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -73,6 +76,9 @@ pub struct Spec {
     /// Who is told of the job's end.
     #[serde(rename = "wh", default, skip_serializing_if = "Vec::is_empty")]
     pub webhooks: Vec<Webhook>,
+    /// The job that this one is a copy of, which runs without effects.
+    #[serde(rename = "sh", default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Box<ShadowOf>>,
 }
 
 /// Somebody who is told of a job's end over HTTP.
@@ -202,6 +208,12 @@ pub struct Record {
     pub digest: Option<String>,
     /// Semantic version of that plugin.
     pub version: Option<String>,
+    /// Digest of the version that could not read its checkpoint: it is not moved to that one again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Where the route of its type sent it, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<Box<Routed>>,
     /// The worker that last held the job.
     pub host: Option<String>,
     /// First claim of this run, Unix milliseconds.
@@ -248,6 +260,8 @@ impl Default for Record {
             outputs: 0,
             digest: None,
             version: None,
+            refused: None,
+            route: None,
             host: None,
             started_ms: None,
             ended_ms: None,

@@ -41,6 +41,8 @@ pub enum Message {
     },
     /// A schedule may be due sooner than was known.
     Schedules,
+    /// A route was changed.
+    Routes,
     /// A host shall claim nothing, or claim again.
     Pause {
         /// The host.
@@ -130,6 +132,7 @@ impl Subscription {
             return match (worker, verb) {
                 ("host", "drain") => Some(Message::Drain { host }),
                 ("host", "schedules") => Some(Message::Schedules),
+                ("host", "routes") => Some(Message::Routes),
                 ("host", "pause" | "resume") => Some(Message::Pause { host, paused: verb == "pause" }),
                 _ => {
                     let (id, token) = (JobId::parse(rest).ok()?, words.next()?.to_owned());

@@ -235,7 +235,10 @@ struct Extra<'a> {
 /// Adds the six values of a creation to a call. The job has its id.
 pub(crate) fn new_job(call: &mut Call<'_>, job: &NewJob) -> Result<(), Error> {
     let mut spec = Cow::Borrowed(&job.spec);
-    for rule in call.store().options().webhooks.iter().filter(|rule| rule.takes(&job.spec.job_type)) {
+    // Nobody is told of copies.
+    let told = job.spec.shadow.is_none();
+    let rules = call.store().options().webhooks.iter();
+    for rule in rules.filter(|rule| told && rule.takes(&job.spec.job_type)) {
         let endpoint = Some(rule.name.clone());
         // A copy of another job has them already.
         if spec.webhooks.iter().any(|known| !known.is_callers() && known.endpoint == endpoint) {

@@ -478,7 +478,10 @@ impl Store {
                 None => call.arg(""),
             };
             match &record.error {
-                Some(error) if matches!(commit.then, Then::Failed | Then::Retry { .. }) => {
+                // What goes wrong in a copy is no failure of its type.
+                Some(error)
+                    if matches!(commit.then, Then::Failed | Then::Retry { .. }) && spec.shadow.is_none() =>
+                {
                     call.arg(pack::failure(&spec.job_type, error, record.version.as_deref())?)
                 }
                 _ => call.arg(""),
