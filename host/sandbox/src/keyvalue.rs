@@ -159,8 +159,10 @@ impl store::Host for State {
         if !grant.buckets.contains(&identifier) {
             return Ok(keeper.called("open", Err(Error::NoSuchStore)));
         }
+        // What copies remember is kept apart from what jobs do: it begins empty.
+        let copies = if self.context.shadow { "@shadow" } else { "" };
         let bucket = Bucket {
-            name: format!("{job_type}:{identifier}"),
+            name: format!("{job_type}{copies}:{identifier}"),
             bytes_max: grant.bytes_max,
             ttl_ms: grant.ttl_ms.get(),
         };

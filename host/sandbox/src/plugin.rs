@@ -276,7 +276,7 @@ impl Plugin {
         let mut state = State::new(context, limits.clone(), meter, Turns::new(engine.gate()));
         state.capabilities = capabilities.clone();
         if *uses_wasi {
-            let wasi = Wasi::new(grants, capabilities.http.clone(), &state.logger)
+            let wasi = Wasi::new(grants, capabilities.http.clone(), &state.logger, state.context.shadow)
                 .map_err(|error| Fault::Host(format!("{error:#}")))?;
             state.wasi = Some(Box::new(wasi));
         }

@@ -164,11 +164,13 @@ struct Hooks {
     logger: Arc<Logger>,
     /// When a request that is sent now must be over.
     end: Option<Instant>,
+    /// Requests that may change something are refused.
+    shadow: bool,
 }
 
 impl Http {
-    pub(crate) fn new(outbound: Option<Arc<Outbound>>, logger: Arc<Logger>) -> Self {
-        Self { context: WasiHttpCtx::new(), hooks: Hooks { outbound, logger, end: None } }
+    pub(crate) fn new(outbound: Option<Arc<Outbound>>, logger: Arc<Logger>, shadow: bool) -> Self {
+        Self { context: WasiHttpCtx::new(), hooks: Hooks { outbound, logger, end: None, shadow } }
     }
 }
 
@@ -203,8 +205,15 @@ impl WasiHttpHooks for Hooks {
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Sending {
         let (outbound, logger, end) = (self.outbound.clone(), self.logger.clone(), self.end);
+        let harmless = matches!(*request.method(), Method::GET | Method::HEAD);
+        let refused = self.shadow && !harmless;
         Box::new(async move {
             let Some(outbound) = outbound else { return Err(Error::HttpRequestDenied) };
+            if refused {
+                let message = "a request was refused: a shadow job sends GET and HEAD only";
+                logger.say(Level::Warn, message.to_owned(), "{}".to_owned());
+                return Err(Error::HttpRequestDenied);
+            }
             let began = Instant::now();
             // Never the path or a header: they are the job's own business.
             let to = request.uri().authority().map(ToString::to_string).unwrap_or_default();

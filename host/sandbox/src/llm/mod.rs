@@ -134,6 +134,7 @@ impl Chat {
         job_id: &str,
         index: usize,
         end: Option<Instant>,
+        shadow: bool,
         request: chat::Request,
     ) -> Result<Answer, Error> {
         let Some(endpoint) = &self.endpoint else {
@@ -146,7 +147,14 @@ impl Chat {
         let question = Question::of(request, &self.grant, &endpoint.config)?;
         let validator = question.schema.as_ref().map(schema::validator).transpose();
         let validator = validator.map_err(Error::BadRequest)?;
+        let allowed = || match shadow {
+            true => {
+                Err(Error::Refused("a shadow job gets answers that are kept, and asks for no new ones".into()))
+            }
+            false => Ok(()),
+        };
         let Some(ledger) = self.ledger.as_ref().filter(|_| !fresh && endpoint.config.cache_ms > 0) else {
+            allowed()?;
             let (kept, cost) = self.fitting(endpoint, job_id, end, &question, validator.as_ref()).await?;
             return Ok(answer(question.model, kept, cost, false));
         };
@@ -158,6 +166,7 @@ impl Chat {
             if let Some(kept) = cached(ledger.as_ref(), &key).await? {
                 return Ok(answer(question.model, kept, Cost::default(), true));
             }
+            allowed()?;
             // Of all that ask the same at this moment one pays, and the others are answered from the cache.
             if ledger.take_off(&key, &asker, FLIGHT_MS).await.map_err(Error::Unavailable)? {
                 break;
@@ -447,9 +456,9 @@ impl chat::Host for State {
             let absent = || Err(Error::NotConfigured("there is no language model here".to_owned()));
             return Ok(requests.iter().map(|_| absent()).collect());
         };
-        let (job_id, end) = (self.context.job_id.clone(), self.patience());
+        let (job_id, end, shadow) = (self.context.job_id.clone(), self.patience(), self.context.shadow);
         let requests = requests.into_iter().enumerate();
-        let answers = requests.map(|(index, request)| chat.answer(&job_id, index, end, request));
+        let answers = requests.map(|(index, request)| chat.answer(&job_id, index, end, shadow, request));
         let answers = join_all(answers).await;
         answers.iter().for_each(|answer| chat.metrics.called(&chat.job_type, answer));
         Ok(answers)
