@@ -61,6 +61,9 @@ pub struct Config {
     /// Schedules, by name, in the shape of `PUT /api/v1/schedules/{name}`. Every host that starts writes its own; one
     /// that is no longer in any file stays until it is deleted.
     pub schedules: BTreeMap<String, serde_json::Value>,
+    /// Routes, by job type, in the shape of `PUT /api/v1/routes/{type}`. Each is put once, when its versions are there,
+    /// and again when the file says something else; what was changed over the API meanwhile stays.
+    pub routes: BTreeMap<String, serde_json::Value>,
 }
 
 impl Default for Config {
@@ -83,6 +86,7 @@ impl Default for Config {
             llm: BTreeMap::new(),
             sql: BTreeMap::new(),
             schedules: BTreeMap::new(),
+            routes: BTreeMap::new(),
         }
     }
 }
@@ -425,6 +429,8 @@ pub struct TypePolicy {
     pub checkpoint: Checkpoint,
     /// Retries.
     pub retry: RetryPolicy,
+    /// What becomes of jobs that run when another version of the plugin comes into service. Default `finish`.
+    pub on_new_version: OnNewVersion,
     /// What jobs of this type may use beyond the contract.
     pub grants: GrantsConfig,
 }
@@ -441,9 +447,21 @@ impl Default for TypePolicy {
             hard_limit_ms: None,
             checkpoint: Checkpoint::default(),
             retry: RetryPolicy::default(),
+            on_new_version: OnNewVersion::default(),
             grants: GrantsConfig::default(),
         }
     }
+}
+
+/// What becomes of jobs that run when another version of their plugin comes into service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNewVersion {
+    /// They end under the version that they began with; what failed is tried again under the new one.
+    #[default]
+    Finish,
+    /// They move with their next commit, each if the new version reads its checkpoint.
+    Migrate,
 }
 
 /// What is granted beyond the contract.
@@ -536,6 +554,8 @@ pub struct TypeOverride {
     pub checkpoint: Option<Checkpoint>,
     /// See [`TypePolicy::retry`].
     pub retry: RetryPolicy,
+    /// See [`TypePolicy::on_new_version`].
+    pub on_new_version: Option<OnNewVersion>,
     /// See [`TypePolicy::grants`].
     pub grants: Option<GrantsConfig>,
     /// How long ended jobs of this type are kept.
@@ -673,6 +693,10 @@ impl Config {
             }
         }
         self.schedules()?;
+        for (name, value) in &self.routes {
+            crate::routes::read(value)
+                .map_err(|(at, why)| anyhow::anyhow!("routes.{name}{}: {why}", at.replace('/', ".")))?;
+        }
         self.check_capabilities()?;
         for (name, endpoint) in &self.webhooks {
             let url = endpoint.url.as_deref().unwrap_or("https://example.com");
@@ -784,6 +808,7 @@ impl Config {
         policy.hard_limit_ms = own.hard_limit_ms.or(policy.hard_limit_ms);
         policy.checkpoint = own.checkpoint.unwrap_or(policy.checkpoint);
         policy.retry = policy.retry.with(&own.retry);
+        policy.on_new_version = own.on_new_version.unwrap_or(policy.on_new_version);
         policy.grants = own.grants.clone().unwrap_or(policy.grants);
         policy
     }
@@ -957,6 +982,14 @@ mod tests {
         assert!(error.starts_with("schedules.nightly: /job/inptu"), "{error}");
         let error = load(&text.replace("nightly", "\"waymark.x\"")).unwrap_err().to_string();
         assert!(error.contains("host's own"), "{error}");
+    }
+
+    #[test]
+    fn a_route_of_the_file_has_the_shape_of_the_api() {
+        let text = "[[routes.mail.targets]]\narm = \"old\"\nweight = 100\nversion = \"1.0.0\"\n";
+        assert!(load(text).unwrap().routes.contains_key("mail"));
+        let error = load(&text.replace("100", "90")).unwrap_err().to_string();
+        assert_eq!(error, "routes.mail.targets: the weights add up to 90, not 100");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::{
     embedded::Embedded,
     history, load,
     metrics::Metrics,
+    routes::{self, Routes},
     scale::{self, Chosen},
     scheduler::{self, Maintenance},
     sharing,
@@ -97,7 +98,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let metrics = Arc::new(Metrics::new()?);
     let (plugins, mut published) =
-        directory::start(config.clone(), metrics.clone(), executable.clone()).await?;
+        directory::start(config.clone(), metrics.clone(), executable.clone(), store.clone()).await?;
     let mut random = [0; 4];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -185,6 +186,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         scheduler::Service::new(id.clone(), store.clone(), &config, schedules_changed.clone(), maintenance)?;
     background.spawn(scheduler.run());
     background.spawn(history::run(id.clone(), store.clone(), metrics.clone()));
+    background.spawn(routes::lead(id.clone(), store.clone(), metrics.clone(), config.api.audit_entries));
+    background.spawn(Routes::new(store.clone(), plugins.clone()).put_own(config.clone()));
     background.spawn(spread(store.clone()));
     background.spawn(sharing.run());
     {
@@ -524,6 +527,13 @@ async fn heartbeat(
             .filter(|plugin| plugin.state == "loaded")
             .map(|plugin| serde_json::json!({"name": plugin.name, "version": plugin.version, "digest": plugin.digest}))
             .collect();
+        // Every version: a route may name one that another host holds.
+        let held: Vec<_> = plugins
+            .list()
+            .into_iter()
+            .flat_map(|plugin| plugin.versions.into_iter().map(move |version| (plugin.name.clone(), version)))
+            .map(|(name, version)| serde_json::json!({"name": name, "version": version.version, "digest": version.digest}))
+            .collect();
         let pids: Vec<_> = figures.iter().map(|one| one.pid).collect();
         let load = machine.look(&pids);
         let stays: Vec<_> = figures.iter().map(|one| one.stay_us).filter(|stay_us| *stay_us > 0).collect();
@@ -545,6 +555,7 @@ async fn heartbeat(
                 "id": one.worker, "pid": one.pid, "slots": one.slots, "used": one.used,
             })).collect::<Vec<_>>(),
             "types": types,
+            "held": held,
         });
         let put = store.put_host(&id, &record.to_string(), 3 * HEARTBEAT.as_millis() as u64).await;
         if let Err(error) = put {

@@ -6,8 +6,10 @@
 //!
 //! * [`config`]: every setting, its default and its unit.
 //! * [`directory`]: files in a folder become job types. [`signature`]: which of them. [`sharing`]: on all hosts.
+//!   [`swap`]: can a new version go on with what is running?
 //! * [`api`]: the HTTP control API. `dashboard`: pages for people. [`history`]: what the last two days were like.
 //! * [`host`]: the control process. [`embedded`]: its private Redis.
+//! * `routes`: which version, or who else, runs a type; canaries.
 //! * [`scheduler`]: schedules, and what is done once for all hosts.
 //! * [`worker`]: claim, run, commit. [`load`]: how busy the machine is. [`scale`]: what really waits.
 //! * [`metrics`], [`telemetry`]: what operators see.
@@ -24,9 +26,11 @@ pub mod history;
 pub mod host;
 pub mod load;
 pub mod metrics;
+mod routes;
 pub mod scale;
 pub mod scheduler;
 pub mod sharing;
 pub mod signature;
+pub mod swap;
 pub mod telemetry;
 pub mod worker;

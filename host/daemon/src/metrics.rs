@@ -38,6 +38,8 @@ pub struct WorkerMetrics {
     pub checkpoint_bytes: IntCounterVec,
     /// Claims found lost when committing.
     pub lost: IntCounter,
+    /// Attempts that ended under a route, by type, target and outcome.
+    pub routed: IntCounterVec,
     /// Traps and exceeded limits, by type and kind.
     pub traps: IntCounterVec,
     /// Slots in all and in use.
@@ -117,6 +119,12 @@ impl WorkerMetrics {
                 "waymark_claims_lost_total",
                 "Commits refused because the claim was another's by then.",
             )?,
+            routed: counters(
+                &registry,
+                "waymark_route_attempts_total",
+                "Attempts that ended under a route.",
+                &["type", "arm", "outcome"],
+            )?,
             traps: counters(
                 &registry,
                 "waymark_traps_total",
@@ -155,6 +163,8 @@ pub struct Metrics {
     queue_age: GaugeVec,
     /// Plugins loaded and refused.
     pub plugin_loads: IntCounterVec,
+    /// Changes of routes that this host made, by type and what was done.
+    pub route_changes: IntCounterVec,
     /// Worker processes that ended without being asked.
     pub worker_crashes: IntCounter,
     ping: Gauge,
@@ -212,6 +222,12 @@ impl Metrics {
                 "waymark_plugin_loads_total",
                 "Plugin files read, by outcome.",
                 &["outcome"],
+            )?,
+            route_changes: counters(
+                &registry,
+                "waymark_route_changes_total",
+                "Changes of routes that this host made, by what was done.",
+                &["type", "what"],
             )?,
             worker_crashes: counter(
                 &registry,

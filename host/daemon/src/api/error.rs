@@ -63,11 +63,14 @@ codes! {
     UnknownHost "unknown-host" NOT_FOUND "There is no such host";
     UnknownErrorGroup "unknown-error-group" NOT_FOUND "There is no such group of failures";
     UnknownSchedule "unknown-schedule" NOT_FOUND "There is no such schedule";
+    UnknownRoute "unknown-route" NOT_FOUND "The job type has no route";
     NoCheckpoint "no-checkpoint" NOT_FOUND "That checkpoint is not kept";
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED "This path has other methods";
     RequestTimeout "request-timeout" REQUEST_TIMEOUT "The body did not arrive in time";
     ScheduleHeld "schedule-held" CONFLICT "The schedule is not this call's to change";
     ScheduleBusy "schedule-busy" CONFLICT "The schedule does not run now";
+    WrongStanding "wrong-standing" CONFLICT "The change does not fit the route's canary";
+    RouteChanged "route-changed" CONFLICT "Others changed the route at the same time";
     WrongState "wrong-state" CONFLICT "The control does not fit the job's state";
     RateLimited "rate-limited" TOO_MANY_REQUESTS "Too many requests";
     LimitReached "limit-reached" TOO_MANY_REQUESTS "The queue takes no more jobs now";

@@ -8,7 +8,7 @@
 //! * [`request`]: reading path, query and body, with errors that name the field.
 //! * [`submission`]: what a caller asks for becomes a job; [`answer`]: what a job looks like.
 //! * [`jobs`], [`batch`], [`replay`], [`bulk`] and [`filter`], [`events`], [`changes`], [`output`], [`checkpoints`], [`plugins`],
-//!   [`queues`], [`limits`], [`schedules`], [`hosts`], [`scale`], [`error_groups`], [`health`].
+//!   [`queues`], [`limits`], [`routes`], [`schedules`], [`hosts`], [`scale`], [`error_groups`], [`health`].
 //! * [`workflows`]: graphs of jobs.
 //! * [`feed`]: one subscription to the store, shared by all who wait for a job; [`tail`]: the same for all who follow
 //!   all jobs.
@@ -41,6 +41,7 @@ pub mod plugins;
 pub mod queues;
 pub mod replay;
 pub mod request;
+pub mod routes;
 pub mod scale;
 pub mod schedules;
 pub mod server;

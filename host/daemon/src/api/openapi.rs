@@ -3,7 +3,7 @@
 
 use super::{
     Service, audit, batch, bulk, changes, checkpoints, error, error_groups, events, health, hosts, jobs,
-    limits, output, plugins, queues, replay, scale, schedules, workflows,
+    limits, output, plugins, queues, replay, routes as job_routes, scale, schedules, workflows,
 };
 use axum::{
     http::header,
@@ -31,6 +31,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
         (name = "workflows", description = "Graphs of jobs that need one another."),
         (name = "plugins", description = "Job types."),
         (name = "queues", description = "Lines of jobs, and how many there are."),
+        (name = "routes", description = "Which version of a job type, or who else, runs its jobs."),
         (name = "errors", description = "Failures, folded by what they have in common."),
         (name = "schedules", description = "Jobs that are made at planned times."),
         (name = "hosts", description = "Who runs the jobs."),
@@ -81,6 +82,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(workflows::retry))
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::show, plugins::put, plugins::delete))
+        .routes(routes!(plugins::roll_back))
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
@@ -89,6 +91,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(error_groups::list))
         .routes(routes!(error_groups::show, error_groups::forget))
         .routes(routes!(limits::show, limits::put, limits::delete))
+        .routes(routes!(job_routes::list))
+        .routes(routes!(job_routes::show, job_routes::put, job_routes::delete))
+        .routes(routes!(job_routes::mismatches))
+        .routes(routes!(job_routes::act))
         .routes(routes!(schedules::list))
         .routes(routes!(schedules::preview))
         .routes(routes!(schedules::show, schedules::put, schedules::delete))

@@ -281,6 +281,7 @@ impl Submission<'_> {
                 parent: None,
                 replay_of: None,
                 schedule: None,
+                shadow: None,
                 webhooks: self.webhook.map(Webhook::from).into_iter().collect(),
             },
             not_before_ms,
@@ -403,7 +404,7 @@ impl Submission<'_> {
 pub const QUEUE_RULE: &str = "must be 1 to 128 of letters, digits, '_', '-' and '.'";
 const LABEL_RULE: &str = "must be 1 to 128 characters without control characters";
 
-fn is_job_type(text: &str) -> bool {
+pub(super) fn is_job_type(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
@@ -470,7 +471,9 @@ impl Service {
         if let Some(known) = self.types.look(job_type) {
             return Ok(known);
         }
-        let names: HashSet<_> = self.store.types().await?.into_iter().map(|(name, _)| name).collect();
+        let mut names: HashSet<_> = self.store.types().await?.into_iter().map(|(name, _)| name).collect();
+        // A route may send jobs where no plugin is needed.
+        names.extend(self.store.routes().await?.into_keys());
         let known = names.contains(job_type);
         self.types.replace(names);
         Ok(known)

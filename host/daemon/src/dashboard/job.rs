@@ -94,6 +94,8 @@ fn facts(view: &View, now_ms: u64) -> Markup {
             div { dt { "Created" } dd { (format::ago(now_ms, view.id.created_ms())) } }
             div { dt { "Ran" } dd.num { (super::jobs::ran(now_ms, view)) } }
             @if let Some(host) = &record.host { div { dt { "Worker" } dd { code { (host) } } } }
+            @if let Some(routed) = &record.route { div { dt { "Route" } dd { a href=(format!("/routes/{}", part::segment(&spec.job_type))) { (routed.arm) } } } }
+            @if let Some(of) = &spec.shadow { div { dt { "Copy of" } dd { (part::job_link(&of.job)) } } }
             @if let Some(version) = &record.version { div { dt { "Plugin" } dd { (version) } } }
             @if let Some(id) = &spec.correlation_id { div { dt { "Correlation id" } dd { a href=(jobs_with("correlation_id", id)) { (id) } } } }
             @if let Some(key) = &spec.unique_key { div { dt { "Unique key" } dd { code { (key) } } } }

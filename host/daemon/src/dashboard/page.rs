@@ -30,6 +30,7 @@ pub(super) enum Section {
     Workflows,
     Schedules,
     Queues,
+    Routes,
     Plugins,
     Hosts,
     Errors,
@@ -37,7 +38,7 @@ pub(super) enum Section {
 }
 
 impl Section {
-    const ALL: [(Self, &'static str, &'static str, &'static str); 9] = [
+    const ALL: [(Self, &'static str, &'static str, &'static str); 10] = [
         (Self::Overview, "/", "Overview", "M3 13h4v5H3zM8 8h4v10H8zM13 3h4v15h-4z"),
         (Self::Jobs, "/jobs", "Jobs", "M3 4h14v2.5H3zM3 8.75h14v2.5H3zM3 13.5h14V16H3z"),
         (
@@ -57,6 +58,12 @@ impl Section {
             "/queues",
             "Queues",
             "M2 6h3v8H2zM6.5 6h3v8h-3zM11 6h3v8h-3zM15.5 7.5 18.5 10l-3 2.500z",
+        ),
+        (
+            Self::Routes,
+            "/routes",
+            "Routes",
+            "M2 9h5l4-4h3V2l4 4-4 4V7h-2l-3 3 3 3h2v-3l4 4-4 4v-3h-3l-4-4H2z",
         ),
         (
             Self::Plugins,

@@ -160,6 +160,7 @@ impl About {
             metadata: self.metadata.clone(),
             children: Vec::new(),
             signals,
+            shadow: false,
             yield_flag: Arc::default(),
             logs: Box::new(log),
             child_id: Box::new(move |step, index| {
