@@ -24,6 +24,7 @@ cargo xtask soak --minutes 30          random jobs, controls and faults; then no
 cargo xtask model --operations 100000  the scripts against a model in memory, with lost connections and clock jumps
 cargo xtask cluster                    the functional tests on a Redis Cluster of three masters and three replicas
 cargo xtask kills --times 20           every job type, its host killed so often; no question to a model is paid twice
+cargo xtask celery                     tasks a second through the Celery front, against a worker of Celery
 cargo xtask scale                      1,000,000 queued jobs, 5,000 queues, 100,000 jobs due in the same second
 WAYMARK_SEED in the environment repeats what a run of the first two printed.";
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Some("model") => number("--operations", 100_000).and_then(model),
         Some("cluster") => cluster(),
         Some("kills") => number("--times", 20).and_then(kills),
+        Some("celery") => celery(),
         Some("scale") => scale(),
         _ => {
             println!("{HELP}");
@@ -152,6 +154,15 @@ fn cluster() -> anyhow::Result<()> {
     run(cargo().args(["build", "--release", "-p", "waymark"]))?;
     run(cargo()
         .args(["test", "--release", "-p", "waymark-tests", "--test", "cluster", "--"])
+        .args(["--ignored", "--nocapture"]))
+}
+
+fn celery() -> anyhow::Result<()> {
+    setup::redis()?;
+    guests::build()?;
+    run(cargo().args(["build", "--release", "-p", "waymark"]))?;
+    run(cargo()
+        .args(["test", "--release", "-p", "waymark-tests", "--test", "celery", "--"])
         .args(["--ignored", "--nocapture"]))
 }
 

@@ -58,6 +58,8 @@ pub struct Config {
     pub llm: BTreeMap<String, llm::config::Provider>,
     /// Databases, by name.
     pub sql: BTreeMap<String, sql::config::Connection>,
+    /// The Celery front.
+    pub celery: crate::celery::config::Celery,
     /// Schedules, by name, in the shape of `PUT /api/v1/schedules/{name}`. Every host that starts writes its own; one
     /// that is no longer in any file stays until it is deleted.
     pub schedules: BTreeMap<String, serde_json::Value>,
@@ -85,6 +87,7 @@ impl Default for Config {
             secrets: BTreeMap::new(),
             llm: BTreeMap::new(),
             sql: BTreeMap::new(),
+            celery: crate::celery::config::Celery::default(),
             schedules: BTreeMap::new(),
             routes: BTreeMap::new(),
         }
@@ -698,6 +701,7 @@ impl Config {
                 .map_err(|(at, why)| anyhow::anyhow!("routes.{name}{}: {why}", at.replace('/', ".")))?;
         }
         self.check_capabilities()?;
+        self.celery.check(self.redis.url.as_deref()).map_err(|why| anyhow::anyhow!("celery.{why}"))?;
         for (name, endpoint) in &self.webhooks {
             let url = endpoint.url.as_deref().unwrap_or("https://example.com");
             anyhow::ensure!(
@@ -990,6 +994,19 @@ mod tests {
         assert!(load(text).unwrap().routes.contains_key("mail"));
         let error = load(&text.replace("100", "90")).unwrap_err().to_string();
         assert_eq!(error, "routes.mail.targets: the weights add up to 90, not 100");
+    }
+
+    #[test]
+    fn the_celery_front_is_checked_by_name() {
+        let text = "[celery]\nenabled = true\nresult_db = 1\n\
+                    [celery.tasks.\"app.add\"]\ntype = \"adder\"\ninput = { x = \"$/args/0\" }\n";
+        let config = load(text).unwrap();
+        assert_eq!(config.celery.tasks["app.add"].job_type, "adder");
+        let error = load(&text.replace("$/args", "$args")).unwrap_err().to_string();
+        assert!(error.starts_with("celery.tasks.\"app.add\".input"), "{error}");
+        let error = load(&format!("{text}[redis]\nurl = \"redis-cluster://a:1\"\n")).unwrap_err().to_string();
+        assert!(error.starts_with("celery.enabled") && error.contains("Cluster"), "{error}");
+        assert!(load("[celery]\nqueue = \"x\"\n").unwrap_err().to_string().contains("queue"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::{
     api,
+    celery::Front,
     config::Config,
     directory,
     embedded::Embedded,
@@ -117,6 +118,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         store.pause_host(&id, true).await?;
     }
     let sharing = sharing::Handle::new(store.clone(), plugins.clone(), &config);
+    let celery = Arc::new(config.celery.clone());
     let context = api::Context {
         store: store.clone(),
         directory: plugins.clone(),
@@ -126,6 +128,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             started_ms: u64::try_from(started.unix_timestamp_nanos() / 1_000_000).unwrap_or(0),
         },
         api: config.api.clone(),
+        celery: celery.clone(),
         metrics: metrics.clone(),
         ready,
         drain: drain.clone(),
@@ -190,6 +193,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     background.spawn(Routes::new(store.clone(), plugins.clone()).put_own(config.clone()));
     background.spawn(spread(store.clone()));
     background.spawn(sharing.run());
+    let mut front = None;
+    if celery.enabled {
+        let input_bytes_max = config.api.input_bytes_max;
+        let one = Front::new(celery, store.clone(), id.clone(), input_bytes_max, drain.clone(), &metrics)?;
+        background.spawn(one.clone().run());
+        front = Some(one);
+    }
     {
         let (store, id, wants) = (store.clone(), id.clone(), wants.clone());
         background.spawn(async move {
@@ -219,6 +229,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let _ = stop_workers.send(true);
     while children.join_next().await.is_some() {}
     background.abort_all();
+    if let Some(front) = front {
+        front.sign_off().await;
+    }
     scheduler::Service::resign(&id, &store).await;
     let _ = stop_api.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(5), server).await;

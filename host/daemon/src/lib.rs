@@ -10,6 +10,7 @@
 //! * [`api`]: the HTTP control API. `dashboard`: pages for people. [`history`]: what the last two days were like.
 //! * [`host`]: the control process. [`embedded`]: its private Redis.
 //! * `routes`: which version, or who else, runs a type; canaries.
+//! * [`celery`]: Celery's messages become jobs, their callers are told.
 //! * [`scheduler`]: schedules, and what is done once for all hosts.
 //! * [`worker`]: claim, run, commit. [`load`]: how busy the machine is. [`scale`]: what really waits.
 //! * [`metrics`], [`telemetry`]: what operators see.
@@ -17,6 +18,7 @@
 
 pub mod api;
 pub mod bench;
+pub mod celery;
 pub mod cli;
 pub mod config;
 mod dashboard;

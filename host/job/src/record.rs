@@ -79,6 +79,16 @@ pub struct Spec {
     /// The job that this one is a copy of, which runs without effects.
     #[serde(rename = "sh", default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Box<ShadowOf>>,
+    /// What must be known of a task that came from Celery to tell its callers, JSON text; the daemon's `celery` module
+    /// writes and reads it.
+    #[serde(rename = "ce", default, skip_serializing_if = "Option::is_none")]
+    pub celery: Option<String>,
+    /// Its callers are told when it begins, too.
+    #[serde(rename = "cb", default, skip_serializing_if = "std::ops::Not::not")]
+    pub celery_begin: bool,
+    /// Never started after this time, Unix milliseconds.
+    #[serde(rename = "ex", default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
 }
 
 /// Somebody who is told of a job's end over HTTP.

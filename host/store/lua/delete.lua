@@ -34,6 +34,7 @@ for _, id in ipairs(ids) do
       key('ended:' .. id), key('graph:' .. id))
     if not is_ended then
       event(id, 'C')
+      if spec.ce then tell_celery(id, 'C', spec.ce, '', cmsgpack.pack(record)) end
       if spec.pa then orphans[#orphans + 1] = { spec.pa, id } end
     end
   end

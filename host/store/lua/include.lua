@@ -220,6 +220,14 @@ local function tell_changes()
   end
 end
 
+-- What becomes of a job that came from Celery is noted in the outbox, in the call that makes it so; a host tells the
+-- callers (celery_settle.lua). Letters are those of store/src/celery.rs.
+local celery_told = false
+local function tell_celery(id, letter, context, body, record)
+  redis.call('XADD', key('celery'), '*', 'j', id, 'l', letter, 'c', context, 'b', body, 'm', record)
+  celery_told = true
+end
+
 local function flush()
   for name, list in pairs(removed) do write_many('ZREM', key(name), list) end
   for name, list in pairs(added) do write_many('ZADD', key(name), list) end
@@ -261,6 +269,8 @@ local function flush()
   end
   if woken then redis.call('PUBLISH', key('wake'), '') end
   if #events > 0 then tell_changes() end
+  if celery_told then redis.call('PUBLISH', key('celery'), '') end
+  celery_told = false
   -- A script may go on after this.
   added, removed, counts, depths, pushed, fronts, events, freed = {}, {}, {}, {}, {}, {}, {}, {}
   due_first = nil
@@ -471,6 +481,7 @@ local function take_back(id, claim, crashed, crashes_max)
     release_unique(spec.u, id)
     tell_parent(spec.pa, id, 'F' .. record.error.message)
     announce(id, spec.t, record.run or 1, 'F', spec.wh)
+    if spec.ce then tell_celery(id, 'F', spec.ce, '', cmsgpack.pack(record)) end
     local error = record.error
     note_failure(spec.t, id, {
       f = string.sub(redis.sha1hex(spec.t .. ' ' .. error.kind), 1, 16),
@@ -504,6 +515,7 @@ local function cancel_one(id, spec, letter, record, claim, channel, orphans)
     orphans[#orphans + 1] = { spec.pa, id }
   end
   announce(id, spec.t, record.run or 1, 'C', spec.wh)
+  if spec.ce then tell_celery(id, 'C', spec.ce, '', cmsgpack.pack(record)) end
   event(id, 'C')
 end
 

@@ -23,12 +23,14 @@
 //! * `plugins`: files that all hosts share.
 //! * `llm`: what hosts share about language models.
 //! * `history`: what the last two days were like.
+//! * `celery`: messages and results of Celery, and the outbox between them and jobs.
 //! * `events`: what other processes publish.
 //! * `changes`: what happened to all jobs of late.
 //! * `pack`: how records travel.
 
 mod accounts;
 mod apart;
+mod celery;
 mod changes;
 mod errors;
 mod events;
@@ -56,6 +58,10 @@ mod workflows;
 pub use accounts::AuditEntry;
 pub use apart::ResultsOptions;
 pub use changes::{CHANGES_KEPT, Change, Changes, Labels, Place};
+pub use celery::{
+    CeleryBroker, CeleryDead, CeleryEntry, CeleryListener, CeleryOperation, CeleryPeeked, CeleryTake,
+    CeleryTaken, CeleryWhat,
+};
 pub use errors::{ErrorGroup, ErrorOrder};
 pub use events::{Message, Subscription};
 pub use history::{Counted, Deploy, HISTORY_MINUTES, Level, Minute};

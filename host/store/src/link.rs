@@ -117,6 +117,8 @@ enum Lane {
 /// The connection of a store.
 pub(crate) struct Link {
     kind: Kind,
+    /// Number of the database; 0 on a Cluster.
+    database: i64,
     current: [Mutex<Option<Current>>; 2],
     numbers: AtomicU64,
     /// Hash tags of keys whose server did not answer, and since when.
@@ -146,12 +148,19 @@ impl Drop for Patience<'_> {
 
 impl Link {
     pub(crate) fn open(url: &str, tls: &Tls) -> Result<Self, Error> {
+        let (kind, database) = Kind::parse(url, tls)?;
         Ok(Self {
-            kind: Kind::parse(url, tls)?,
+            kind,
+            database,
             current: [Mutex::new(None), Mutex::new(None)],
             numbers: AtomicU64::new(0),
             away: Lock::default(),
         })
+    }
+
+    /// The database that scripts begin in.
+    pub(crate) fn database(&self) -> i64 {
+        self.database
     }
 
     fn away(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
@@ -427,7 +436,8 @@ impl Request<'_> {
 }
 
 impl Kind {
-    fn parse(url: &str, tls: &Tls) -> Result<Self, Error> {
+    /// With the number of the database.
+    fn parse(url: &str, tls: &Tls) -> Result<(Self, i64), Error> {
         let wrong = |error: RedisError| Error::Setup(format!("the Redis address does not fit: {error}"));
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
         let (secure, sentinel) = match scheme {
@@ -435,7 +445,11 @@ impl Kind {
             "rediss-sentinel" => (true, true),
             "redis-cluster" => (false, false),
             "rediss-cluster" => (true, false),
-            _ => return Ok(Self::Single(Box::new(open(url, tls).map_err(wrong)?))),
+            _ => {
+                let client = open(url, tls).map_err(wrong)?;
+                let database = client.get_connection_info().redis_settings().db();
+                return Ok((Self::Single(Box::new(client)), database));
+            }
         };
         let plain = if secure { "rediss" } else { "redis" };
         let certificates = tls.certificates().filter(|_| secure);
@@ -461,7 +475,7 @@ impl Kind {
             if let Some(certificates) = certificates {
                 builder = builder.certs(certificates);
             }
-            return Ok(Self::Cluster(Box::new(builder.build().map_err(wrong)?), nodes));
+            return Ok((Self::Cluster(Box::new(builder.build().map_err(wrong)?), nodes), 0));
         }
         let (master, database) = path.split_once('/').unwrap_or((path, ""));
         if master.is_empty() {
@@ -498,7 +512,7 @@ impl Kind {
                 .set_client_to_sentinel_certificates(certificates.clone())
                 .set_client_to_redis_certificates(certificates);
         }
-        Ok(Self::Sentinel(Box::new(Mutex::new(builder.build().map_err(wrong)?))))
+        Ok((Self::Sentinel(Box::new(Mutex::new(builder.build().map_err(wrong)?))), server.db()))
     }
 }
 

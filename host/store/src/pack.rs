@@ -27,6 +27,10 @@ pub(crate) fn record(record: &Record) -> Result<Vec<u8>, Error> {
     rmp_serde::to_vec_named(record).map_err(|error| Error::corrupt("a record", error))
 }
 
+pub(crate) fn read_record(bytes: &[u8]) -> Result<Record, Error> {
+    rmp_serde::from_slice(bytes).map_err(|error| Error::corrupt("a record", error))
+}
+
 /// A result or an output record, as it is stored: compressed where that makes it shorter.
 pub(crate) fn value(text: &str) -> Result<Cow<'_, [u8]>, Error> {
     if text.len() > COMPRESS_ABOVE {
@@ -55,10 +59,12 @@ struct Announcement<'a> {
     run: u32,
     #[serde(rename = "w")]
     webhooks: &'a [Webhook],
+    #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
+    celery: Option<&'a str>,
 }
 
-pub(crate) fn announcement(run: u32, webhooks: &[Webhook]) -> Result<Vec<u8>, Error> {
-    rmp_serde::to_vec_named(&Announcement { run, webhooks })
+pub(crate) fn announcement(run: u32, spec: &Spec) -> Result<Vec<u8>, Error> {
+    rmp_serde::to_vec_named(&Announcement { run, webhooks: &spec.webhooks, celery: spec.celery.as_deref() })
         .map_err(|error| Error::corrupt("webhooks", error))
 }
 

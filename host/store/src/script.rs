@@ -51,6 +51,12 @@ pub(crate) struct Scripts {
     pub(crate) reconcile: Script,
     pub(crate) take_waste: Script,
     pub(crate) expire_results: Script,
+    pub(crate) celery_peek: Script,
+    pub(crate) celery_take: Script,
+    pub(crate) celery_settle: Script,
+    pub(crate) celery_revoke: Script,
+    pub(crate) celery_requeue: Script,
+    pub(crate) celery_at: Script,
 }
 
 impl Scripts {
@@ -105,8 +111,21 @@ impl Scripts {
             reconcile: script(include_str!("../lua/reconcile.lua")),
             take_waste: script(include_str!("../lua/take_waste.lua")),
             expire_results: script(include_str!("../lua/expire_results.lua")),
+            celery_peek: script(include_str!("../lua/celery_peek.lua")),
+            celery_take: script(&with_create(include_str!("../lua/celery_take.lua"))),
+            celery_settle: script(include_str!("../lua/celery_settle.lua")),
+            celery_revoke: script(include_str!("../lua/celery_revoke.lua")),
+            celery_requeue: script(include_str!("../lua/celery_requeue.lua")),
+            celery_at: script(include_str!("../lua/celery_at.lua")),
         }
     }
+}
+
+/// A script that creates jobs as `create.lua` does, which stands in front of it as a function of its arguments.
+fn with_create(source: &str) -> String {
+    let (first, rest) = source.split_once('\n').unwrap_or(("", source));
+    let (_, create) = include_str!("../lua/create.lua").split_once('\n').unwrap_or_default();
+    format!("{first}\nlocal function create(ARGV)\n{create}\nend\n{rest}")
 }
 
 /// The arguments of one call.

@@ -494,10 +494,10 @@ impl Store {
                 _ => call.arg(format!("{took}|")),
             };
             call.arg(commit.outputs.len()).arg(commit.children.len()).arg(commit.base_step);
-            if spec.webhooks.is_empty() {
+            if spec.webhooks.is_empty() && spec.celery.is_none() {
                 call.arg("");
             } else {
-                call.arg(pack::announcement(record.run, &spec.webhooks)?);
+                call.arg(pack::announcement(record.run, spec)?);
             }
             for output in &commit.outputs {
                 call.arg(&*pack::value(output)?);

@@ -9,6 +9,7 @@
 //! * [`submission`]: what a caller asks for becomes a job; [`answer`]: what a job looks like.
 //! * [`jobs`], [`batch`], [`replay`], [`bulk`] and [`filter`], [`events`], [`changes`], [`output`], [`checkpoints`], [`plugins`],
 //!   [`queues`], [`limits`], [`routes`], [`schedules`], [`hosts`], [`scale`], [`error_groups`], [`health`].
+//! * [`celery`]: the Celery front.
 //! * [`workflows`]: graphs of jobs.
 //! * [`feed`]: one subscription to the store, shared by all who wait for a job; [`tail`]: the same for all who follow
 //!   all jobs.
@@ -22,6 +23,7 @@ pub mod audit;
 pub mod auth;
 pub mod batch;
 pub mod bulk;
+pub mod celery;
 pub mod changes;
 pub mod checkpoints;
 pub mod error;
@@ -86,6 +88,8 @@ pub struct Context {
     pub host: HostInfo,
     /// Settings.
     pub api: config::Api,
+    /// Settings of the Celery front.
+    pub celery: Arc<crate::celery::config::Celery>,
     /// What `/metrics` serves.
     pub metrics: Arc<Metrics>,
     /// What `/readyz` says.
@@ -104,6 +108,7 @@ pub struct Service {
     pub(crate) directory: directory::Handle,
     pub(crate) host: HostInfo,
     pub(crate) settings: config::Api,
+    pub(crate) celery: Arc<crate::celery::config::Celery>,
     pub(crate) metrics: Arc<Metrics>,
     ready: watch::Receiver<Readiness>,
     drain: mpsc::Sender<()>,
@@ -143,6 +148,7 @@ impl Service {
             directory: context.directory,
             host: context.host,
             settings: context.api,
+            celery: context.celery,
             metrics: context.metrics,
             ready: context.ready,
             drain: context.drain,

@@ -2,8 +2,8 @@
 //! of the contract shows in review.
 
 use super::{
-    Service, audit, batch, bulk, changes, checkpoints, error, error_groups, events, health, hosts, jobs,
-    limits, output, plugins, queues, replay, routes as job_routes, scale, schedules, workflows,
+    Service, audit, batch, bulk, celery, changes, checkpoints, error, error_groups, events, health, hosts,
+    jobs, limits, output, plugins, queues, replay, routes as job_routes, scale, schedules, workflows,
 };
 use axum::{
     http::header,
@@ -88,6 +88,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(queues::resume))
         .routes(routes!(queues::purge))
         .routes(routes!(queues::counts))
+        .routes(routes!(celery::show))
+        .routes(routes!(celery::requeue))
         .routes(routes!(error_groups::list))
         .routes(routes!(error_groups::show, error_groups::forget))
         .routes(routes!(limits::show, limits::put, limits::delete))

@@ -283,6 +283,7 @@ impl Submission<'_> {
                 schedule: None,
                 shadow: None,
                 webhooks: self.webhook.map(Webhook::from).into_iter().collect(),
+                ..Spec::default()
             },
             not_before_ms,
             delay_ms: self.delay_ms,

@@ -126,6 +126,7 @@ impl Host {
                 started_ms: 1_790_000_000_000,
             },
             api: config.api.clone(),
+            celery: Arc::new(config.celery.clone()),
             metrics,
             ready: readiness,
             drain,

@@ -174,6 +174,14 @@ pub(super) async fn job(
 impl Job<'_> {
     async fn run(&mut self) -> Result<(), Stop> {
         self.may_begin()?;
+        let never_began = self.base.step == 0 && self.base.attempt == 0;
+        if never_began && self.spec.expires_ms.is_some_and(|expires_ms| self.claim.now_ms() > expires_ms) {
+            return Err(Stop::Fault(Fault::Trap {
+                kind: "expired",
+                message: "it was to start before a time that has passed".into(),
+                trace: None,
+            }));
+        }
         if native::is_native(&self.spec.job_type) {
             return native::run(self).await;
         }
