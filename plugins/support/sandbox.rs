@@ -125,6 +125,44 @@ fn like_natively<J: Job>(folder: &Path, input: &str) {
     }
 }
 
+/// Rounds of a comparison of times.
+const ROUNDS: usize = 5;
+
+/// All flights, in turn natively, in the sandbox, and by plain Python: prints the times, and the least of each as ratios. `same`
+/// compares what a job says with what Python says.
+pub(crate) fn speed<J: Job>(input: &str, same: impl Fn(&Value, &Value)) {
+    let (Some(python), Some(wasm)) = (support::python(), support::wasm(J::NAME)) else { return };
+    let folder = support::tables(&python);
+    let parsed: Value = input.parse().unwrap();
+    let file = support::target().join(format!("speed-{}.json", J::NAME));
+    std::fs::write(&file, input).unwrap();
+    let script = support::root().join("tests/independent/plain.py");
+    let sandbox = Sandbox::new(&wasm, &folder);
+    let mut least = [f64::MAX; 3];
+    for round in 0..ROUNDS {
+        let began = Instant::now();
+        let native = support::natively::<J>(&folder, &parsed).result.unwrap();
+        let natively = began.elapsed().as_secs_f64();
+        let ran = sandbox.run(&parsed, false);
+        assert_eq!(native, ran.result);
+        let output =
+            std::process::Command::new("python3").arg(&script).arg(&folder).arg(&file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let plain: Value = String::from_utf8_lossy(&output.stdout).parse().unwrap();
+        same(&native, &plain["figures"]);
+        let times = [natively, ran.total.as_secs_f64(), plain["seconds"].as_f64().unwrap()];
+        println!(
+            "round {round}: native {:.3} s, sandbox {:.3} s, Python {:.3} s",
+            times[0], times[1], times[2]
+        );
+        for (least, time) in least.iter_mut().zip(times) {
+            *least = least.min(time);
+        }
+    }
+    let [native, sandboxed, plain] = least;
+    println!("sandbox / native {:.2}, Python / sandbox {:.2}", sandboxed / native, plain / sandboxed);
+}
+
 fn context(committed_steps: u64) -> JobContext {
     JobContext {
         job_id: "job".to_owned(),

@@ -263,7 +263,17 @@ impl Client {
     #[must_use]
     #[track_caller]
     pub fn events(&self, id: &str, last: Option<&str>) -> Events {
-        let mut request = http::Request::builder().uri(format!("{}/api/v1/jobs/{id}/events", self.url));
+        self.events_at(&format!("/api/v1/jobs/{id}/events"), last)
+    }
+
+    /// What is told at a path, after the event that was seen last.
+    ///
+    /// # Panics
+    /// The stream does not begin.
+    #[must_use]
+    #[track_caller]
+    pub fn events_at(&self, path: &str, last: Option<&str>) -> Events {
+        let mut request = http::Request::builder().uri(format!("{}{path}", self.url));
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }

@@ -81,6 +81,24 @@ fn number(bytes: &[u8]) -> (usize, usize) {
     (number, length)
 }
 
+/// The guest `counter` as another version: of 100 jobs `errors` fail, steps take `times` as long, and the state has the
+/// shape of this number; the built one is 0, 1, 1.
+///
+/// # Panics
+/// It was not built, or a number has more than two digits.
+#[must_use]
+pub fn counter(errors: u8, times: u8, shape: u8) -> Vec<u8> {
+    const MARK: &[u8] = b"VARIANT:00:01:01";
+    assert!(errors < 100 && times < 100 && shape < 100, "two digits each");
+    let mut plugin = fs::read(path("counter")).expect("the plugin is read");
+    let places: Vec<_> =
+        (0..=plugin.len() - MARK.len()).filter(|at| plugin[*at..].starts_with(MARK)).collect();
+    let [at] = places[..] else { panic!("the mark is there {} times", places.len()) };
+    let mark = format!("VARIANT:{errors:02}:{times:02}:{shape:02}");
+    plugin[at..at + MARK.len()].copy_from_slice(mark.as_bytes());
+    plugin
+}
+
 /// The same plugin as another version: it does the same and has another digest.
 ///
 /// # Panics

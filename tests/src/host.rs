@@ -21,6 +21,8 @@ const PAGE_BYTES: u64 = 4096;
 pub struct Host {
     /// Its plugin directory.
     pub plugins: PathBuf,
+    /// Variables of its environment beside this process's own, from its next start on.
+    pub environment: Vec<(String, String)>,
     folder: TempDir,
     child: Option<Child>,
     client: Option<Client>,
@@ -44,7 +46,7 @@ impl Host {
         // Tables come after plain keys; `config` may begin with such a key.
         let config = format!("{top}{config}\n[redis]\n{store}\n");
         fs::write(folder.path().join("waymark.toml"), config).expect("a file");
-        Self { plugins, folder, child: None, client: None, starts: 0 }
+        Self { plugins, environment: Vec::new(), folder, child: None, client: None, starts: 0 }
     }
 
     /// Starts it and waits until it is ready. It may be started again after it was killed or stopped.
@@ -78,6 +80,7 @@ impl Host {
             .args(["--listen", "127.0.0.1:0"])
             .current_dir(self.folder.path())
             .env_remove("WAYMARK_URL")
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr)

@@ -8,6 +8,7 @@
 //! * [`cluster::Cluster`]: real servers that form a Cluster.
 //! * [`registry::Registry`]: a real registry of containers on a free port.
 //! * [`endpoint::Endpoint`]: a scripted HTTP server that counts.
+//! * [`model::Model`]: a language model for such a server.
 //! * [`guest`]: where plugins come from.
 //!
 //! The harness panics where something is not as it should be: a test fails at the line that asked, and a host that
@@ -25,6 +26,7 @@ pub mod cluster;
 pub mod endpoint;
 pub mod guest;
 pub mod host;
+pub mod model;
 pub mod postgres;
 pub mod redis;
 pub mod registry;

@@ -71,6 +71,15 @@ fn busy(host: &Host) -> Value {
     }});
     let workflow = host.post("/api/v1/workflows", &graph).expect(201);
     let workflow = workflow["id"].as_str().expect("an id").to_owned();
+    let digest = host.get("/api/v1/plugins/counter").expect(200)["digest"].clone();
+    let target = |arm: &str, weight: u8| json!({"arm": arm, "version": digest, "weight": weight});
+    let steps = json!([{"percent": 10, "min_ms": 600_000}, {"percent": 100, "min_ms": 0}]);
+    let route = json!({
+        "targets": [target("old", 100), target("new", 0)], "canary": {"arm": "new", "steps": steps},
+        "shadow": {"arm": "new", "percent": 0.01}, "sticky": "/metadata/tenant",
+        "flags": [{"values": ["beta"], "arm": "new"}],
+    });
+    let _ = host.request("PUT", "/api/v1/routes/counter", &[], route.to_string().as_bytes()).expect(200);
     for id in [&finished, &labelled, &echo, &workflow] {
         host.reaches(id, "succeeded");
     }
@@ -92,7 +101,7 @@ fn busy(host: &Host) -> Value {
             [format!("/jobs/{failed}"), failed], [format!("/jobs/{finished}"), finished],
             [format!("/jobs/{finished}/replay"), "replay"], [format!("/jobs/{paused}/checkpoints"), "Checkpoints"],
             ["/workflows", "Workflows"], [format!("/workflows/{workflow}"), "img"], ["/schedules", "Schedules"],
-            ["/schedules/nightly", "nightly"], ["/queues", "Queues"], ["/plugins", "Plugins"], ["/hosts", "Hosts"],
+            ["/schedules/nightly", "nightly"], ["/queues", "Queues"], ["/routes", "Routes"], ["/routes/counter", "counter"], ["/plugins", "Plugins"], ["/hosts", "Hosts"],
             ["/audit", "Audit"], ["/errors", "Errors"], [format!("/errors/{errors}"), "trap"],
         ],
         "markup": [

@@ -235,3 +235,89 @@ fn long_bodies_and_slow_servers_are_errors_and_never_traps() {
     let outputs = fetch(&host, &json!([{"url": url("/slow")}]));
     assert!(error(&outputs[0]).contains("no answer"), "the wait ends before the step: {outputs:?}");
 }
+
+/// An authority, and a server for `localhost` that it vouches for. The server is stopped when it is dropped.
+struct Secured {
+    folder: tempfile::TempDir,
+    port: u16,
+    server: std::process::Child,
+}
+
+impl Secured {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let openssl = |arguments: &str| {
+            let mut command = std::process::Command::new("openssl");
+            command.args(arguments.split(' ')).current_dir(folder.path());
+            command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+            command.stderr(std::process::Stdio::null());
+            command
+        };
+        let made = |arguments: &str| {
+            assert!(openssl(arguments).status().expect("openssl runs").success(), "{arguments}")
+        };
+        fs::write(folder.path().join("names"), "subjectAltName=DNS:localhost\n").expect("a file");
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        made(&format!("req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=authority"));
+        made(&format!("req {key} -keyout own.key -out own.csr -subj /CN=server"));
+        made(
+            "x509 -req -in own.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out own.crt -days 2 -extfile names",
+        );
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let server =
+            openssl(&format!("s_server -accept 127.0.0.1:{port} -cert own.crt -key own.key -www -quiet"));
+        let server = { server }.spawn().expect("openssl runs");
+        eventually("the server listens", Duration::from_secs(5), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok().then_some(())
+        });
+        Self { folder, port, server }
+    }
+
+    /// A host that trusts the authority in this file, or what its machine trusts.
+    fn host(&self, world: &World, authority: Option<&str>) -> waymark_tests::host::Host {
+        let mut host = world.empty_host();
+        if let Some(file) = authority {
+            let file = self.folder.path().join(file).display().to_string();
+            host.environment.push(("SSL_CERT_FILE".to_owned(), file));
+        }
+        waymark_tests::guest::copy("fetcher", &host.plugins);
+        host.start();
+        host.wait_for_plugins(&["fetcher"]);
+        host
+    }
+}
+
+impl Drop for Secured {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+#[test]
+fn a_server_must_be_vouched_for_by_an_authority_that_the_host_trusts_and_for_its_name() {
+    let secured = Secured::start();
+    let port = secured.port;
+    let target = |host: &str| format!("{{ host = {host:?}, ports = [{port}], private = true }}");
+    let config = config(&[target("localhost"), target("127.0.0.1")], "");
+    let urls =
+        json!([{"url": format!("https://localhost:{port}/")}, {"url": format!("https://127.0.0.1:{port}/")}]);
+    {
+        let world = World::new(&config);
+        let trusting = secured.host(&world, Some("ca.crt"));
+        let outputs = fetch(&trusting, &urls);
+        assert_eq!(outputs[0]["status"], 200, "{outputs:?}");
+        assert!(
+            error(&outputs[1]).to_lowercase().contains("tls"),
+            "a name it was not vouched for: {outputs:?}"
+        );
+    }
+    let world = World::new(&config);
+    let outputs = fetch(&secured.host(&world, None), &urls);
+    assert!(
+        error(&outputs[0]).to_lowercase().contains("tls"),
+        "an authority that nobody trusts: {outputs:?}"
+    );
+}

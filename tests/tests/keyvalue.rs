@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::{fs, thread, time::Duration};
-use waymark_tests::{World, client::Client};
+use waymark_tests::{World, client::Client, eventually};
 
 fn run(host: &Client, calls: &Value) -> Vec<Value> {
     let id = host.submit(&json!({"type": "keeper", "input": calls}));
@@ -49,6 +49,33 @@ fn values_are_shared_by_all_hosts_until_they_expire_within_their_quota() {
     let expired =
         run(&first, &json!([{"get": {"key": "b"}}, {"keys": {}}, {"increment": {"key": "n", "delta": 1}}]));
     assert_eq!(expired, [Value::Null, json!([]), json!(1)]);
+    eventually("the metrics count", Duration::from_secs(5), || {
+        // Either host may have run any of the jobs.
+        let count = |labels: &str| {
+            let name = format!("waymark_keyvalue_calls_total{{{labels},type=\"keeper\"");
+            first.metric(&name) + second.metric(&name)
+        };
+        let counted = [
+            "call=\"set\",outcome=\"done\"",
+            "call=\"set\",outcome=\"failed\"",
+            "call=\"open\",outcome=\"denied\"",
+        ]
+        .map(count);
+        (counted == [3.0, 2.0, 1.0]).then_some(())
+    });
+}
+
+#[test]
+fn values_of_a_type_that_is_not_granted_buckets_are_out_of_its_reach() {
+    let world = World::new("[plugins.keeper.grants]\nconfig = { a = \"b\" }\n");
+    let mut host = world.empty_host();
+    waymark_tests::guest::copy("keeper", &host.plugins);
+    host.start();
+    let plugin =
+        host.plugin("keeper", "it is refused", Duration::from_secs(10), |plugin| plugin["error"].is_object());
+    assert_eq!(plugin["error"]["code"], "import-not-granted");
+    let message = plugin["error"]["message"].as_str().expect("a message");
+    assert!(message.contains("`keyvalue = {}` under `[plugins.keeper.grants]`"), "{message}");
 }
 
 #[test]
@@ -66,10 +93,11 @@ fn a_job_type_reads_the_configuration_and_the_secrets_that_it_is_granted() {
     let read = run(
         &host,
         &json!([
-            {"config": {"key": "threshold"}}, {"config": {"key": "key"}}, {"config": {"key": "other"}},
+            {"config": {"key": "threshold"}}, {"config": {"key": "key"}}, {"config": {"key": "other"}}, {"told": {}},
         ]),
     );
-    assert_eq!(read, [json!("0.5"), json!("s3cret"), Value::Null]);
+    let told = json!([["key", "s3cret"], ["threshold", "0.5"]]);
+    assert_eq!(read, [json!("0.5"), json!("s3cret"), Value::Null, told]);
     let refusing = World::new("[plugins.keeper.grants]\nkeyvalue = {}\n");
     let mut host = refusing.empty_host();
     waymark_tests::guest::copy("keeper", &host.plugins);

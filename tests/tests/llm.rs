@@ -231,6 +231,24 @@ fn a_killed_host_repeats_no_call_beyond_the_step_in_flight() {
 }
 
 #[test]
+fn equal_questions_in_flight_are_paid_once_on_all_hosts() {
+    let endpoint = echo(Duration::from_millis(700));
+    let world = world(&config(&endpoint, "", ""));
+    let hosts = [world.host(&["asker"]), world.host(&["asker"])];
+    // Twice in one call, and in jobs of two hosts.
+    let input = json!({"questions": ["same", "same", "own"], "batch": 3});
+    let ids: Vec<_> =
+        (0..6).map(|n| hosts[n % 2].submit(&json!({"type": "asker", "input": input}))).collect();
+    for id in &ids {
+        let job = hosts[0].ended(id);
+        assert_eq!(job["status"], "succeeded", "{job}");
+        let outputs = hosts[0].outputs(id);
+        assert!(outputs.iter().all(|output| output["content"].is_string()), "{outputs:?}");
+    }
+    assert_eq!(endpoint.asked().len(), 2, "each of two questions is paid once");
+}
+
+#[test]
 fn a_slow_model_is_an_error_and_never_a_trap() {
     let endpoint = echo(Duration::from_secs(3));
     let text = config(&endpoint, "", "").replace("[defaults]\n", "[defaults]\nstep_limit_ms = 1000\n");

@@ -4,13 +4,16 @@ mod support;
 
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 use support::{configure, done};
 use waymark_tests::{
-    PATIENCE, World, binary, eventually, guest,
+    PATIENCE, World, binary,
+    cluster::Cluster,
+    eventually, guest,
     host::Host,
     redis::{Redis, free_port},
 };
@@ -218,28 +221,12 @@ fn certificates(folder: &Path) {
     }
 }
 
-#[test]
-fn over_tls_a_private_authority_and_a_client_certificate_are_enough() {
-    let world = World::new(CONFIG);
-    let folder = world.folder();
-    certificates(&folder);
-    let (port, file) = (free_port(), |name: &str| folder.join(name).display().to_string());
-    let server = Redis::with(&[
-        "--tls-port",
-        &port.to_string(),
-        "--tls-cert-file",
-        &file("server.crt"),
-        "--tls-key-file",
-        &file("server.key"),
-        "--tls-ca-cert-file",
-        &file("ca.crt"),
-        "--tls-auth-clients",
-        "yes",
-    ]);
-    let world = world.at(&format!("rediss://127.0.0.1:{port}"));
+/// Starts a host that trusts the authority of a folder and shows its client's certificate; `more` goes into `[redis]`.
+fn host_with_certificates(world: &World, folder: &Path, more: &str) -> Host {
+    let file = |name: &str| folder.join(name).display().to_string();
     let mut host = world.empty_host();
     let keys = format!(
-        "[redis]\ntls_ca = {:?}\ntls_cert = {:?}\ntls_key = {:?}\n",
+        "[redis]\ntls_ca = {:?}\ntls_cert = {:?}\ntls_key = {:?}\n{more}",
         file("ca.crt"),
         file("client.crt"),
         file("client.key")
@@ -248,8 +235,123 @@ fn over_tls_a_private_authority_and_a_client_certificate_are_enough() {
     guest::copy("counter", &host.plugins);
     host.start();
     host.wait_for_plugins(&["counter"]);
+    host
+}
+
+/// What a server is told so that it takes TLS on this port, from clients with a certificate.
+fn server_with_certificates(folder: &Path, port: u16) -> Vec<String> {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let words = [
+        ("--tls-port", port.to_string()),
+        ("--tls-cert-file", file("server.crt")),
+        ("--tls-key-file", file("server.key")),
+        ("--tls-ca-cert-file", file("ca.crt")),
+        ("--tls-auth-clients", "yes".to_owned()),
+        ("--tls-replication", "yes".to_owned()),
+    ];
+    words.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+}
+
+#[test]
+fn over_tls_a_private_authority_and_a_client_certificate_are_enough() {
+    let world = World::new(CONFIG);
+    let folder = world.folder();
+    certificates(&folder);
+    let port = free_port();
+    let words = server_with_certificates(&folder, port);
+    let server = Redis::with(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let world = world.at(&format!("rediss://127.0.0.1:{port}"));
+    let host = host_with_certificates(&world, &folder, "");
     assert_eq!(host.result(&host.submit(&short()))["sum"], 6);
     assert_ne!(server.command(&["DBSIZE"]), ":0", "the jobs are there");
+}
+
+#[test]
+fn over_tls_a_sentinel_names_the_master_and_its_successor() {
+    let world = World::new(CONFIG);
+    let folder = world.folder();
+    certificates(&folder);
+    let (port, replica_port, sentinel_port) = (free_port(), free_port(), free_port());
+    let words = server_with_certificates(&folder, port);
+    let master = Redis::with(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let (words, of) = (server_with_certificates(&folder, replica_port), format!("127.0.0.1 {port}"));
+    let words: Vec<_> = words.iter().map(String::as_str).chain(["--replicaof", &of]).collect();
+    let replica = Redis::with(&words);
+    let is = |server: &Redis, line: &str| {
+        server.command(&["INFO", "replication"]).lines().any(|one| one == line).then_some(())
+    };
+    eventually("the replica has all data", PATIENCE, || is(&replica, "master_link_status:up"));
+    let file = |name: &str| folder.join(name).display().to_string();
+    let text = format!(
+        "bind 127.0.0.1\nport 0\ntls-port {sentinel_port}\ndir {}\ntls-cert-file {}\ntls-key-file {}\n\
+         tls-ca-cert-file {}\ntls-auth-clients yes\ntls-replication yes\n\
+         sentinel monitor main 127.0.0.1 {port} 1\nsentinel down-after-milliseconds main 3000\n",
+        folder.display(),
+        file("server.crt"),
+        file("server.key"),
+        file("ca.crt")
+    );
+    std::fs::write(folder.join("sentinel.conf"), text).expect("a file");
+    let sentinel = Command::new("redis-server")
+        .arg(folder.join("sentinel.conf"))
+        .arg("--sentinel")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("redis-server is installed");
+    let _sentinel = Ends(sentinel);
+    let ask = |words: &[&str]| {
+        let files = [file("ca.crt"), file("client.crt"), file("client.key"), sentinel_port.to_string()];
+        let [ca, cert, key, port] = files.each_ref().map(String::as_str);
+        let tls = ["-p", port, "--tls", "--cacert", ca, "--cert", cert, "--key", key, "SENTINEL"];
+        let output =
+            Command::new("redis-cli").args(tls).args(words).output().expect("redis-cli is installed");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    eventually("the sentinel knows the replica", PATIENCE, || {
+        ask(&["REPLICAS", "main"]).contains("master-link-status\nok").then_some(())
+    });
+    let world = world.at(&format!("rediss-sentinel://127.0.0.1:{sentinel_port}/main"));
+    let host = host_with_certificates(&world, &folder, "");
+    let [running, later] = jobs(&host);
+    assert!(is(&master, "role:master").is_some());
+    eventually("the sentinel lets the replica take over", PATIENCE, || {
+        ask(&["FAILOVER", "main"]);
+        is(&replica, "role:master")
+    });
+    ends_well(&host, &running);
+    let new = eventually("a new job is accepted", PATIENCE, || {
+        let answer = host.post("/api/v1/jobs", &short());
+        (answer.status == 201).then(|| answer.body["id"].as_str().expect("an id").to_owned())
+    });
+    assert_eq!(host.result(&new)["sum"], 6);
+    assert_eq!(host.job(&later)["status"], "scheduled");
+}
+
+#[test]
+fn over_tls_a_cluster_has_its_jobs_on_all_masters() {
+    let world = World::new(CONFIG);
+    let folder = world.folder();
+    certificates(&folder);
+    let (cluster, url) = Cluster::over_tls(&folder);
+    let world = world.at(&url);
+    let host = host_with_certificates(&world, &folder, "partitions = 12\n");
+    let ids = host.submit_all(&vec![short(); 24]);
+    for id in &ids {
+        assert_eq!(host.result(id)["sum"], 6);
+    }
+    for master in &cluster.masters {
+        assert_ne!(master.command(&["DBSIZE"]), ":0", "every master keeps something");
+    }
+}
+
+/// A process that ends with its test.
+struct Ends(std::process::Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The rules that the manual gives.
@@ -320,4 +422,78 @@ fn deployments_with_different_prefixes_do_not_see_each_other() {
             (hosts["hosts"].as_array().map(Vec::len) == Some(1)).then_some(())
         });
     }
+}
+
+#[test]
+fn a_second_redis_that_is_away_holds_up_no_job() {
+    let mut second = Redis::start();
+    let world = World::new(CONFIG);
+    let mut host = world.empty_host();
+    let results = format!("[redis]\nresults_url = {:?}\nresults_above_bytes = 512\n", second.url());
+    configure(&host, |text| text.replace("[redis]\n", &results));
+    guest::copy("counter", &host.plugins);
+    host.start();
+    host.wait_for_plugins(&["counter"]);
+    let up = |host: &Host| host.metric("waymark_results_redis_up");
+    assert_eq!((up(&host), &host.get("/readyz").body["warning"]), (1.0, &Value::Null));
+
+    // Results above the bound, and logs, are on the second.
+    let says = "x".repeat(2_000);
+    let echo = || host.submit(&json!({"type": "waymark.echo", "input": {"says": says}}));
+    let early = echo();
+    assert_eq!(host.result(&early)["says"], says);
+    let logging =
+        json!({"type": "counter", "input": {"steps": STEPS, "work_us": 5_000, "emit": true, "log": true}});
+    let running = host.submit(&logging);
+    eventually("it logs", PATIENCE, || (host.log_messages(&running).len() > 3).then_some(()));
+    assert!(second.command(&["DBSIZE"]) != ":0");
+    assert_eq!(world.redis.command(&["EXISTS", &format!("{{wm0}}:log:{running}")]), ":0");
+
+    second.kill();
+    let from = Instant::now();
+    eventually("/readyz warns", TOLD_WITHIN, || {
+        let answer = host.get("/readyz");
+        let warns = answer.body["warning"].as_str().is_some_and(|text| text.contains("for results"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        warns.then_some(())
+    });
+    assert_eq!(up(&host), 0.0);
+    let mut slowest = Duration::ZERO;
+    let mut meanwhile = Vec::new();
+    while from.elapsed() < Duration::from_secs(4) {
+        let began = Instant::now();
+        let id = echo();
+        assert_eq!(host.result(&id)["says"], says, "a result that stays on the first");
+        slowest = slowest.max(began.elapsed());
+        meanwhile.push(id);
+    }
+    println!(
+        "{} jobs without the second Redis, the slowest took {} ms",
+        meanwhile.len(),
+        slowest.as_millis()
+    );
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    let job = host.job(&early);
+    assert_eq!((&job["status"], &job["result"]), (&json!("succeeded"), &Value::Null));
+    assert!(job["result_error"].as_str().is_some_and(|why| why.contains("for results")), "{job}");
+    assert_eq!(host.get(&format!("/api/v1/jobs/{running}/logs")).code(), "storage-unavailable");
+    let page = host.request("GET", &format!("/jobs/{running}"), &[("accept", "text/html")], b"");
+    assert_eq!(page.status, 200, "the job's page is there without its log");
+
+    second.start_again();
+    eventually("nothing is wrong any more", TOLD_WITHIN, || {
+        host.get("/readyz").body["warning"].is_null().then_some(())
+    });
+    assert_eq!(host.result(&early)["says"], says);
+    for id in &meanwhile {
+        assert_eq!(host.result(id)["says"], says);
+    }
+    ends_well(&host, &running);
+    // Lines waited. The write under way when the server died may have happened without an answer.
+    eventually("every line is written", PATIENCE, || {
+        let page = host.get(&format!("/api/v1/jobs/{running}/logs?limit=1000")).expect(200);
+        let lines = page["lines"].as_array().expect("lines");
+        let steps: BTreeSet<_> = lines.iter().filter_map(|line| line["fields"]["step"].as_u64()).collect();
+        (steps == (1..=STEPS).collect()).then_some(())
+    });
 }

@@ -15,7 +15,7 @@ use std::{
     thread,
     time::Duration,
 };
-use support::{node_packages, not_run, scratch};
+use support::{configure, node_packages, not_run, scratch};
 use waymark_tests::{PATIENCE, World, binary, client::Client, eventually, guest, redis::free_port, root};
 
 /// Commits after every step and does not wait between attempts.
@@ -115,6 +115,88 @@ fn a_reader_of_events_goes_on_at_another_host_without_loss_or_repetition() {
     let all: Vec<_> = (1..=200).map(Value::from).collect();
     assert_eq!(outputs, all);
     assert_eq!(logs, all);
+}
+
+#[test]
+fn a_reader_of_all_events_goes_on_at_another_host() {
+    let world = World::new("");
+    let start = || {
+        let mut host = world.empty_host();
+        configure(&host, |text| text.replace("[redis]\n", "[redis]\npartitions = 3\n"));
+        guest::copy("counter", &host.plugins);
+        host.start();
+        host.wait_for_plugins(&["counter"]);
+        host
+    };
+    let (mut first, second) = (start(), start());
+    let mut shell = Command::new(binary());
+    shell.args(["job", "watch", "--all", "--tag", "counted", "--json", "--url", &second.url]);
+    let mut shell = shell.stdout(Stdio::piped()).spawn().expect("the program runs");
+    let lines = BufReader::new(shell.stdout.take().expect("its output")).lines();
+    let path = "/api/v1/events?tag=counted";
+    let mut stream = first.events_at(path, None);
+    let job = json!({"type": "counter", "input": {"steps": 3}, "tags": ["counted"]});
+    // The command line has begun to listen when it tells of a job.
+    let (began, begins) = mpsc::channel();
+    let listener = thread::spawn(move || {
+        let mut states: Vec<(String, String)> = Vec::new();
+        for line in lines {
+            let event: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+            let text = |name: &str| event[name].as_str().expect("a text").to_owned();
+            states.push((text("id"), text("status")));
+            let _ = began.send(());
+        }
+        states
+    });
+    let mut ids = Vec::new();
+    eventually("the command line tells of jobs", PATIENCE, || {
+        ids.push(second.submit(&job));
+        begins.recv_timeout(Duration::from_millis(300)).ok()
+    });
+    let jobs: Vec<_> = (0..60).map(|_| job.clone()).collect();
+    ids.extend(second.submit_all(&jobs));
+    let (mut last, mut seen) = (String::new(), Vec::new());
+    let mut take = |event: waymark_tests::client::Event, last: &mut String| {
+        assert_eq!(event.name, "job", "{:?}", event.data);
+        seen.push((event.data["id"].clone(), event.data["status"].clone()));
+        if !event.id.is_empty() {
+            *last = event.id;
+        }
+        seen.iter().filter(|(_, status)| *status == "succeeded").count()
+    };
+    while take(stream.next().expect("an event"), &mut last) < 5 {}
+    drop(stream);
+    first.kill();
+    let mut stream = second.events_at(path, Some(&last));
+    ids.extend(second.submit_all(&jobs));
+    for id in &ids {
+        assert_eq!(second.ended(id)["status"], "succeeded");
+    }
+    // Jobs that changed at once are told again, at most, where the reader broke off among them.
+    let all = |seen: &[(Value, Value)]| {
+        ids.iter().all(|id| seen.iter().any(|(known, status)| known == id && status == "succeeded"))
+    };
+    while take(stream.next().expect("an event"), &mut last) < ids.len() {}
+    eventually("every end is told", PATIENCE, || {
+        if !all(&seen) {
+            let event = stream.next().expect("an event");
+            seen.push((event.data["id"].clone(), event.data["status"].clone()));
+        }
+        all(&seen).then_some(())
+    });
+    for id in &ids {
+        let of: Vec<_> = seen.iter().filter(|(known, _)| known == id).map(|(_, status)| status).collect();
+        assert!(of.contains(&&json!("queued")) && of.contains(&&json!("running")), "{id}: {of:?}");
+    }
+    // The command line stayed with its host and heard everything once.
+    thread::sleep(Duration::from_millis(500));
+    shell.kill().expect("it runs");
+    shell.wait().expect("it ends");
+    let states = listener.join().expect("it listens");
+    for id in &ids[1..] {
+        let of: Vec<_> = states.iter().filter(|(known, _)| known == id).map(|(_, status)| status).collect();
+        assert_eq!(of.iter().filter(|status| **status == "succeeded").count(), 1, "{id}: {of:?}");
+    }
 }
 
 /// A job type whose result is `["x…x"]` of so many bytes, and which emits it too.

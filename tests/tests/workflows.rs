@@ -254,3 +254,62 @@ fn ten_thousand_nodes_come_to_their_end_without_slow_scripts() {
     }
     assert_eq!(world.redis.command(&["SLOWLOG", "LEN"]).trim(), ":0");
 }
+
+#[test]
+fn a_workflow_is_made_once_for_its_key_and_its_end_is_told() {
+    let world = World::new("");
+    let host = world.host(&[]);
+    let graph = |x: u64| {
+        json!({
+            "group": [echo(json!(x)), echo(json!(2))], "webhook": {"url": "http://127.0.0.1:9/told", "on": ["succeeded"]},
+        })
+    };
+    let post = |graph: &Value| {
+        host.request(
+            "POST",
+            "/api/v1/workflows",
+            &[("idempotency-key", "once")],
+            graph.to_string().as_bytes(),
+        )
+    };
+    let made = post(&graph(1)).expect(201);
+    let id = made["id"].as_str().expect("an id").to_owned();
+    assert_eq!(post(&graph(1)).expect(200)["id"], made["id"]);
+    let other = post(&graph(3));
+    assert_eq!((other.status, other.code()), (422, "idempotency-key-reused"), "{}", other.body);
+    let job = host.ended(&id);
+    assert_eq!((&job["status"], &job["result"]), (&json!("succeeded"), &json!([1, 2])), "{job}");
+    assert_eq!(post(&graph(1)).expect(200)["status"], "succeeded", "and later too");
+    let told = host.get(&format!("/api/v1/jobs?type=waymark.webhook&correlation_id={id}&include=input"));
+    let told = told.expect(200);
+    let hooks = told["jobs"].as_array().expect("jobs");
+    assert_eq!(hooks.len(), 1, "{told}");
+    assert_eq!(hooks[0]["input"]["url"], "http://127.0.0.1:9/told", "{told}");
+    for (webhook, pointer) in [
+        (json!({"url": "ftp://x"}), "/webhook/url"),
+        (json!({"url": "http://x", "secret": "nobody"}), "/webhook/secret"),
+        (json!({"uri": "http://x"}), "/webhook"),
+    ] {
+        let refused = host.post("/api/v1/workflows", &json!({"chain": [echo(json!(1))], "webhook": webhook}));
+        assert_eq!((refused.status, refused.code()), (422, "invalid-field"), "{}", refused.body);
+        assert_eq!(refused.body["errors"][0]["pointer"], pointer, "{}", refused.body);
+    }
+}
+
+#[test]
+fn workflows_deleted_in_bulk_take_their_nodes_with_them() {
+    let world = World::new("");
+    let host = world.host(&[]);
+    let graph = json!({"tags": ["gone"], "group": [echo(json!(1)), echo(json!(2)), echo(json!(3))]});
+    let ids = [submit(&host, &graph), submit(&host, &graph)];
+    for id in &ids {
+        assert_eq!(host.ended(id)["status"], "succeeded");
+    }
+    let kept = host.submit(&echo(json!("kept")));
+    assert_eq!(host.ended(&kept)["status"], "succeeded");
+    let step = host.post("/api/v1/jobs/bulk/delete?tag=gone&type=waymark.workflow", &Value::Null).expect(200);
+    assert_eq!((&step["matched"], &step["done"]), (&json!(2), &json!(2)), "{step}");
+    let left = host.get("/api/v1/jobs").expect(200);
+    let left: Vec<_> = left["jobs"].as_array().expect("jobs").iter().map(|job| &job["id"]).collect();
+    assert_eq!(left, [&json!(kept)]);
+}

@@ -19,13 +19,14 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A host in a process group of its own, so that it can be killed with its workers, as a lost machine would be.
-struct Host {
+pub(crate) struct Host {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Host {
-    fn start(folder: &Path) -> anyhow::Result<Self> {
+    /// Starts one with the configuration, plugins and data of a folder, and waits until it is ready.
+    pub(crate) fn start(folder: &Path) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("host.log"))?;
         let child = Command::new(target().join("release/waymark"))
@@ -37,6 +38,7 @@ impl Host {
             .arg("--data")
             .arg(folder.join("data"))
             .args(["--listen", &format!("127.0.0.1:{port}")])
+            .current_dir(root())
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0)
@@ -57,11 +59,11 @@ impl Host {
         Ok(host)
     }
 
-    fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
         Ok(ureq::get(format!("{}{path}", self.url)).call()?.body_mut().read_json()?)
     }
 
-    fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let request = ureq::post(format!("{}{path}", self.url)).config().http_status_as_error(false).build();
         let mut answer = request.send_json(body)?;
         let status = answer.status();
@@ -81,7 +83,7 @@ impl Host {
         Ok(())
     }
 
-    fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         rustix::process::kill_process(self.group()?, rustix::process::Signal::TERM)?;
         self.child.wait()?;
         Ok(())

@@ -2,6 +2,7 @@
 
 mod demo;
 mod guests;
+mod pipeline;
 mod setup;
 
 use anyhow::Context as _;
@@ -13,6 +14,8 @@ use std::{
 
 const HELP: &str = "\
 cargo xtask demo      build everything, run a real job, pause it, kill its host, resume it on a new one
+cargo xtask demo --pipeline
+                      build everything, run a whole test cycle: from a report's instructions to tested values
 cargo xtask test      format, lints, guests, all tests
 cargo xtask guests    build the plugins and test guests to target/guests/*.wasm
 
@@ -20,17 +23,25 @@ For nights, not for every change:
 cargo xtask soak --minutes 30          random jobs, controls and faults; then no accepted job is lost or done twice
 cargo xtask model --operations 100000  the scripts against a model in memory, with lost connections and clock jumps
 cargo xtask cluster                    the functional tests on a Redis Cluster of three masters and three replicas
+cargo xtask kills --times 20           every job type, its host killed so often; no question to a model is paid twice
+cargo xtask celery                     tasks a second through the Celery front, against a worker of Celery
 cargo xtask scale                      1,000,000 queued jobs, 5,000 queues, 100,000 jobs due in the same second
 WAYMARK_SEED in the environment repeats what a run of the first two printed.";
 
 fn main() -> ExitCode {
     let outcome = match env::args().nth(1).as_deref() {
-        Some("demo") => demo::run(),
+        Some("demo") => match env::args().nth(2).as_deref() {
+            None => demo::run(),
+            Some("--pipeline") => pipeline::run(),
+            Some(other) => Err(anyhow::anyhow!("demo {other}: there is --pipeline")),
+        },
         Some("test") => test(),
         Some("guests") => guests::build().map(drop),
         Some("soak") => number("--minutes", 30).and_then(soak),
         Some("model") => number("--operations", 100_000).and_then(model),
         Some("cluster") => cluster(),
+        Some("kills") => number("--times", 20).and_then(kills),
+        Some("celery") => celery(),
         Some("scale") => scale(),
         _ => {
             println!("{HELP}");
@@ -126,12 +137,32 @@ fn model(operations: u64) -> anyhow::Result<()> {
         .env("WAYMARK_MODEL_OPERATIONS", operations.to_string()))
 }
 
+fn kills(times: u64) -> anyhow::Result<()> {
+    setup::redis()?;
+    guests::build()?;
+    // As the tests do: another selection of packages would have Wasmtime compiled anew.
+    run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
+    run(cargo()
+        .args(["test", "--release", "--workspace", "--test", "job_types", "--test", "job_models"])
+        .args(["--", "--nocapture", "killed"])
+        .env("WAYMARK_KILLS", times.to_string()))
+}
+
 fn cluster() -> anyhow::Result<()> {
     setup::redis()?;
     guests::build()?;
     run(cargo().args(["build", "--release", "-p", "waymark"]))?;
     run(cargo()
         .args(["test", "--release", "-p", "waymark-tests", "--test", "cluster", "--"])
+        .args(["--ignored", "--nocapture"]))
+}
+
+fn celery() -> anyhow::Result<()> {
+    setup::redis()?;
+    guests::build()?;
+    run(cargo().args(["build", "--release", "-p", "waymark"]))?;
+    run(cargo()
+        .args(["test", "--release", "-p", "waymark-tests", "--test", "celery", "--"])
         .args(["--ignored", "--nocapture"]))
 }
 

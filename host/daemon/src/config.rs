@@ -65,9 +65,14 @@ pub struct Config {
     pub llm: BTreeMap<String, llm::config::Provider>,
     /// Databases, by name.
     pub sql: BTreeMap<String, sql::config::Connection>,
+    /// The Celery front.
+    pub celery: crate::celery::config::Celery,
     /// Schedules, by name, in the shape of `PUT /api/v1/schedules/{name}`. Every host that starts writes its own; one
     /// that is no longer in any file stays until it is deleted.
     pub schedules: BTreeMap<String, serde_json::Value>,
+    /// Routes, by job type, in the shape of `PUT /api/v1/routes/{type}`. Each is put once, when its versions are there,
+    /// and again when the file says something else; what was changed over the API meanwhile stays.
+    pub routes: BTreeMap<String, serde_json::Value>,
 }
 
 impl Default for Config {
@@ -92,7 +97,9 @@ impl Default for Config {
             secrets: BTreeMap::new(),
             llm: BTreeMap::new(),
             sql: BTreeMap::new(),
+            celery: crate::celery::config::Celery::default(),
             schedules: BTreeMap::new(),
+            routes: BTreeMap::new(),
         }
     }
 }
@@ -114,11 +121,25 @@ pub struct Redis {
     pub tls_cert: Option<PathBuf>,
     /// Its key (PEM file).
     pub tls_key: Option<PathBuf>,
+    /// A second server, or another database, for long results and output records and for logs; an address like `url`, with
+    /// the same prefix and certificates. Default: none, the first has everything.
+    pub results_url: Option<String>,
+    /// Results and output records longer than this go there, bytes, at least 512. Default 1,024.
+    pub results_above_bytes: usize,
 }
 
 impl Default for Redis {
     fn default() -> Self {
-        Self { url: None, prefix: "wm".into(), partitions: 1, tls_ca: None, tls_cert: None, tls_key: None }
+        Self {
+            url: None,
+            prefix: "wm".into(),
+            partitions: 1,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
+            results_url: None,
+            results_above_bytes: 1_024,
+        }
     }
 }
 
@@ -536,6 +557,8 @@ pub struct TypePolicy {
     pub checkpoint: Checkpoint,
     /// Retries.
     pub retry: RetryPolicy,
+    /// What becomes of jobs that run when another version of the plugin comes into service. Default `finish`.
+    pub on_new_version: OnNewVersion,
     /// What jobs of this type may use beyond the contract.
     pub grants: GrantsConfig,
 }
@@ -552,9 +575,21 @@ impl Default for TypePolicy {
             hard_limit_ms: None,
             checkpoint: Checkpoint::default(),
             retry: RetryPolicy::default(),
+            on_new_version: OnNewVersion::default(),
             grants: GrantsConfig::default(),
         }
     }
+}
+
+/// What becomes of jobs that run when another version of their plugin comes into service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNewVersion {
+    /// They end under the version that they began with; what failed is tried again under the new one.
+    #[default]
+    Finish,
+    /// They move with their next commit, each if the new version reads its checkpoint.
+    Migrate,
 }
 
 /// What is granted beyond the contract.
@@ -647,6 +682,8 @@ pub struct TypeOverride {
     pub checkpoint: Option<Checkpoint>,
     /// See [`TypePolicy::retry`].
     pub retry: RetryPolicy,
+    /// See [`TypePolicy::on_new_version`].
+    pub on_new_version: Option<OnNewVersion>,
     /// See [`TypePolicy::grants`].
     pub grants: Option<GrantsConfig>,
     /// How long ended jobs of this type are kept.
@@ -799,7 +836,12 @@ impl Config {
         self.redaction()?;
         self.keyring()?;
         self.schedules()?;
+        for (name, value) in &self.routes {
+            crate::routes::read(value)
+                .map_err(|(at, why)| anyhow::anyhow!("routes.{name}{}: {why}", at.replace('/', ".")))?;
+        }
         self.check_capabilities()?;
+        self.celery.check(self.redis.url.as_deref()).map_err(|why| anyhow::anyhow!("celery.{why}"))?;
         for (name, endpoint) in &self.webhooks {
             let url = endpoint.url.as_deref().unwrap_or("https://example.com");
             anyhow::ensure!(
@@ -814,6 +856,14 @@ impl Config {
         anyhow::ensure!(
             self.results.spill_above_bytes >= 1_024,
             "results.spill_above_bytes must be at least 1024"
+        );
+        anyhow::ensure!(
+            self.redis.results_above_bytes >= 512,
+            "redis.results_above_bytes must be at least 512"
+        );
+        anyhow::ensure!(
+            self.redis.results_url.is_none() || self.results.storage.is_none(),
+            "redis.results_url and results.storage are two places for the same values: give one of them"
         );
         for (name, policy) in &self.plugins {
             for grant in policy.grants.iter().flat_map(|grants| &grants.files) {
@@ -902,6 +952,7 @@ impl Config {
         policy.hard_limit_ms = own.hard_limit_ms.or(policy.hard_limit_ms);
         policy.checkpoint = own.checkpoint.unwrap_or(policy.checkpoint);
         policy.retry = policy.retry.with(&own.retry);
+        policy.on_new_version = own.on_new_version.unwrap_or(policy.on_new_version);
         policy.grants = own.grants.clone().unwrap_or(policy.grants);
         policy
     }
@@ -987,6 +1038,10 @@ impl Config {
                 above_bytes: self.results.spill_above_bytes,
                 settings: self.results.s3.clone(),
             }),
+            results: self.redis.results_url.as_ref().map(|url| waymark_store::ResultsOptions {
+                url: url.clone(),
+                above_bytes: self.redis.results_above_bytes,
+            }),
             webhooks: self.webhook_rules(),
             encryption: self.keyring()?,
         })
@@ -1007,6 +1062,16 @@ mod tests {
     fn an_unknown_key_is_refused_by_name() {
         let error = load("[worker]\nslotz = 3\n").unwrap_err().to_string();
         assert!(error.contains("slotz"), "{error}");
+    }
+
+    #[test]
+    fn long_results_have_one_place() {
+        let error = load("[redis]\nresults_url = \"redis://b\"\n[results]\nstorage = \"file:///a\"\n");
+        assert!(error.unwrap_err().to_string().contains("give one of them"));
+        assert!(load("[redis]\nresults_url = \"redis://b\"\nresults_above_bytes = 100\n").is_err());
+        let config = load("[redis]\nresults_url = \"redis://b/1\"\n").unwrap();
+        let results = config.store("redis://a").unwrap().results.unwrap();
+        assert_eq!((results.url.as_str(), results.above_bytes), ("redis://b/1", 1_024));
     }
 
     #[test]
@@ -1137,6 +1202,27 @@ mod tests {
         assert_eq!(own.telemetry.of_environment(off).traces_url(), None);
         assert!(load("[telemetry]\nsample_ratio = 1.5\n").is_err());
         assert!(load("[telemetry]\notlp_endpoint = \"collector:4318\"\n").is_err());
+    }
+
+    #[test]
+    fn a_route_of_the_file_has_the_shape_of_the_api() {
+        let text = "[[routes.mail.targets]]\narm = \"old\"\nweight = 100\nversion = \"1.0.0\"\n";
+        assert!(load(text).unwrap().routes.contains_key("mail"));
+        let error = load(&text.replace("100", "90")).unwrap_err().to_string();
+        assert_eq!(error, "routes.mail.targets: the weights add up to 90, not 100");
+    }
+
+    #[test]
+    fn the_celery_front_is_checked_by_name() {
+        let text = "[celery]\nenabled = true\nresult_db = 1\n\
+                    [celery.tasks.\"app.add\"]\ntype = \"adder\"\ninput = { x = \"$/args/0\" }\n";
+        let config = load(text).unwrap();
+        assert_eq!(config.celery.tasks["app.add"].job_type, "adder");
+        let error = load(&text.replace("$/args", "$args")).unwrap_err().to_string();
+        assert!(error.starts_with("celery.tasks.\"app.add\".input"), "{error}");
+        let error = load(&format!("{text}[redis]\nurl = \"redis-cluster://a:1\"\n")).unwrap_err().to_string();
+        assert!(error.starts_with("celery.enabled") && error.contains("Cluster"), "{error}");
+        assert!(load("[celery]\nqueue = \"x\"\n").unwrap_err().to_string().contains("queue"));
     }
 
     #[test]

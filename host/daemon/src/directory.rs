@@ -6,7 +6,12 @@
 //!
 //! The folder is watched, and read again every second besides: file systems that send no events are common.
 
-use crate::{config::Config, metrics::Metrics, signature};
+use crate::{
+    config::Config,
+    metrics::Metrics,
+    signature,
+    swap::{self, Swap},
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -17,10 +22,11 @@ use std::{
 };
 use time::OffsetDateTime;
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinSet,
 };
 use waymark_sandbox as sandbox;
+use waymark_store::Store;
 
 /// How often the folder is read whatever the watcher says.
 const RESCAN: Duration = Duration::from_secs(1);
@@ -59,6 +65,23 @@ pub struct Version {
     pub loaded_at: OffsetDateTime,
     /// New jobs start with this one.
     pub active: bool,
+    /// An operator went back from it: it is active again when it is uploaded again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
+    /// What became of the jobs of the version before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Swap>,
+}
+
+/// A capability that a plugin imports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Capability {
+    /// Name of the import.
+    pub import: String,
+    /// `granted`, or `optional, not granted`: then its calls fail.
+    pub state: String,
+    /// The line of configuration that would grant it, where it is not granted.
+    pub grant: Option<String>,
 }
 
 /// What is known of a plugin.
@@ -82,6 +105,9 @@ pub struct PluginStatus {
     pub result_schema: Option<serde_json::Value>,
     /// What the plugin imports.
     pub imports: Vec<String>,
+    /// Which of that are capabilities, and whether they are granted.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
     /// Size of the file.
     pub bytes: u64,
     /// When this host loaded it.
@@ -106,6 +132,7 @@ impl PluginStatus {
             input_schema: None,
             result_schema: None,
             imports: Vec::new(),
+            capabilities: Vec::new(),
             bytes,
             loaded_at: None,
             error: None,
@@ -147,7 +174,12 @@ pub struct Load {
     pub digest: String,
     /// New jobs start with it.
     pub active: bool,
+    /// An operator went back from it: its jobs move to the active version or pause.
+    pub withdrawn: bool,
 }
+
+/// A request to go back to the version before.
+type Back = (String, oneshot::Sender<Result<PluginStatus, Error>>);
 
 struct Type {
     status: PluginStatus,
@@ -166,6 +198,7 @@ struct Shared {
 pub struct Handle {
     shared: Arc<Mutex<Shared>>,
     rescan: mpsc::Sender<()>,
+    backs: mpsc::Sender<Back>,
     loads: watch::Receiver<Vec<Load>>,
     loads_sender: Arc<watch::Sender<Vec<Load>>>,
     scanned: watch::Receiver<bool>,
@@ -184,12 +217,14 @@ struct Compiled {
     file: String,
     stamp: Stamp,
     outcome: Result<sandbox::Compiled, Error>,
+    swap: Option<Swap>,
 }
 
 struct Service {
     handle: Handle,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
+    store: Store,
     engine: sandbox::Engine,
     /// What was last read of each file, and the type it gave.
     seen: HashMap<String, (Stamp, Option<String>)>,
@@ -207,16 +242,19 @@ pub async fn start(
     config: Arc<Config>,
     metrics: Arc<Metrics>,
     executable: PathBuf,
+    store: Store,
 ) -> anyhow::Result<(Handle, mpsc::UnboundedReceiver<(String, String)>)> {
     std::fs::create_dir_all(&config.plugins_dir)?;
     std::fs::create_dir_all(config.cache_dir())?;
     let (rescan, mut rescans) = mpsc::channel(1);
+    let (backs, mut backs_asked) = mpsc::channel::<Back>(1);
     let (loads_sender, loads) = watch::channel(Vec::new());
     let (published, publications) = mpsc::unbounded_channel();
     let (scanned_sender, scanned) = watch::channel(false);
     let handle = Handle {
         shared: Arc::default(),
         rescan: rescan.clone(),
+        backs,
         loads,
         loads_sender: Arc::new(loads_sender),
         scanned,
@@ -235,6 +273,7 @@ pub async fn start(
         handle: handle.clone(),
         config,
         metrics,
+        store,
         engine,
         seen: HashMap::new(),
         compiling: JoinSet::new(),
@@ -256,6 +295,10 @@ pub async fn start(
             tokio::select! {
                 // Either way it is time to look.
                 _ = tokio::time::timeout(RESCAN, rescans.recv()) => service.scan(),
+                Some((name, reply)) = backs_asked.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(service.go_back(&name));
+                }
                 Some(compiled) = service.compiling.join_next() => match compiled {
                     Ok(compiled) => {
                         first.remove(&compiled.file);
@@ -317,6 +360,7 @@ impl Service {
                 input_schema: None,
                 result_schema: None,
                 imports: Vec::new(),
+                capabilities: Vec::new(),
                 bytes: 0,
                 loaded_at: None,
                 error: None,
@@ -367,24 +411,34 @@ impl Service {
         changed.sort();
         for (file, stamp) in changed {
             self.busy.insert(file.clone());
-            let handle = self.handle.clone();
+            let (handle, store) = (self.handle.clone(), self.store.clone());
             self.compiling.spawn(async move {
                 let path = handle.directory.join(&file);
                 let outcome = match signature::read_beside(&path) {
                     Ok(signature) => handle.compile(&path, stamp.1, signature.as_deref()).await,
                     Err(error) => Err(Error::new("bad-signature", error.to_string())),
                 };
-                Compiled { file, stamp, outcome }
+                let mut swap = None;
+                if let Ok(compiled) = &outcome {
+                    let (name, digest) = (&compiled.descriptor.name, &compiled.digest);
+                    let before = handle.get(name).filter(|known| known.state != "failed");
+                    if let Some(from) = before.and_then(|known| known.digest).filter(|from| from != digest) {
+                        let (config, executable) = (&handle.config, &handle.executable);
+                        swap = Some(swap::report(config, executable, &store, name, digest, &from).await);
+                    }
+                }
+                Compiled { file, stamp, outcome, swap }
             });
         }
     }
 
     /// Puts a compiled plugin into service, or says why it is not.
     fn take_up(&mut self, compiled: Compiled) {
-        let Compiled { file, stamp, outcome } = compiled;
+        let Compiled { file, stamp, outcome, swap } = compiled;
         self.busy.remove(&file);
         let before = self.seen.get(&file).and_then(|(_, job_type)| job_type.clone());
-        let job_type = match outcome.and_then(|compiled| self.put_in_service(&file, stamp.1, &compiled)) {
+        let job_type = match outcome.and_then(|compiled| self.put_in_service(&file, stamp.1, &compiled, swap))
+        {
             Ok(job_type) => {
                 self.metrics.plugin_loads.with_label_values(&["loaded"]).inc();
                 self.handle.lock().failed.remove(&file);
@@ -404,7 +458,13 @@ impl Service {
         self.handle.publish();
     }
 
-    fn put_in_service(&self, file: &str, size: u64, compiled: &sandbox::Compiled) -> Result<String, Error> {
+    fn put_in_service(
+        &self,
+        file: &str,
+        size: u64,
+        compiled: &sandbox::Compiled,
+        swap: Option<Swap>,
+    ) -> Result<String, Error> {
         let cache = self.config.cache_dir();
         let descriptor = &compiled.descriptor;
         let name = descriptor.name.clone();
@@ -444,6 +504,9 @@ impl Service {
         let mut shared = self.handle.lock();
         let mut versions =
             shared.types.get(&name).map(|known| known.status.versions.clone()).unwrap_or_default();
+        let known = versions.iter().find(|version| version.digest == compiled.digest);
+        let withdrawn = known.is_some_and(|version| version.withdrawn);
+        let swap = swap.or_else(|| known.and_then(|version| version.swap.clone()));
         versions.retain(|version| version.digest != compiled.digest);
         versions.iter_mut().for_each(|version| version.active = false);
         versions.push(Version {
@@ -451,6 +514,8 @@ impl Service {
             version: descriptor.version.clone(),
             loaded_at: now,
             active: true,
+            withdrawn,
+            swap,
         });
         if versions.len() > VERSIONS_MAX {
             versions.drain(..versions.len() - VERSIONS_MAX);
@@ -465,6 +530,7 @@ impl Service {
             input_schema: Some(input_schema),
             result_schema: Some(result_schema),
             imports: compiled.imports.clone(),
+            capabilities: capabilities(descriptor, &compiled.imports, &grants(&policy)),
             bytes: size,
             loaded_at: Some(now),
             error: None,
@@ -485,7 +551,62 @@ impl Service {
         drop(shared);
         // Nobody listens only while the host stops.
         let _ = self.published.send((name.clone(), published.to_string()));
+        if withdrawn && let Err(error) = self.go_back(&name) {
+            tracing::warn!(
+                plugin = name,
+                error = error.message,
+                "the version before a withdrawn one is gone"
+            );
+        }
         Ok(name)
+    }
+
+    /// Makes the version before the active one active again, and withdraws the active one.
+    fn go_back(&self, name: &str) -> Result<PluginStatus, Error> {
+        let none = |why: String| Error::new("no-version-before", why);
+        let (active, before) = {
+            let shared = self.handle.lock();
+            let known = shared.types.get(name).filter(|known| known.status.state != "retired");
+            let known = known.ok_or_else(|| none(format!("this host has no plugin {name:?}")))?;
+            let versions = &known.status.versions;
+            let at = versions.iter().position(|version| version.active).unwrap_or(versions.len());
+            let before = versions[..at].iter().rev().find(|version| !version.withdrawn);
+            let before = before.ok_or_else(|| {
+                none(format!("this host holds no version of {name:?} from before the active one"))
+            })?;
+            (versions.get(at).map(|version| version.digest.clone()), before.clone())
+        };
+        let policy = self.config.policy(name);
+        let plugin = self
+            .engine
+            .load(&self.config.cache_dir(), &before.digest, limits(&self.config, name), grants(&policy))
+            .map_err(|error| Error::new(error.code(), error.to_string()))?;
+        let descriptor = plugin.descriptor();
+        let schema = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+        let input_schema = schema(&descriptor.input_schema);
+        // It was good when the version came into service.
+        let validator = input_schema.as_ref().and_then(|schema| jsonschema::validator_for(schema).ok());
+        let mut shared = self.handle.lock();
+        let Some(known) = shared.types.get_mut(name) else {
+            return Err(none(format!("this host has no plugin {name:?}")));
+        };
+        for version in &mut known.status.versions {
+            version.active = version.digest == before.digest;
+            version.withdrawn |= Some(&version.digest) == active.as_ref();
+        }
+        known.status.state = "loaded".into();
+        known.status.error = None;
+        known.status.digest = Some(before.digest.clone());
+        known.status.version = Some(before.version.clone());
+        known.status.description = Some(descriptor.description.clone());
+        known.status.result_schema = schema(&descriptor.result_schema);
+        known.status.input_schema = input_schema;
+        known.validator = validator.map(Arc::new);
+        let status = known.status.clone();
+        drop(shared);
+        tracing::warn!(plugin = name, digest = before.digest, "an operator went back to the version before");
+        self.handle.publish();
+        Ok(status)
     }
 
     fn refuse(&self, file: &str, size: u64, error: Error, before: Option<&str>) {
@@ -544,6 +665,7 @@ impl Handle {
                 name: name.clone(),
                 digest: version.digest.clone(),
                 active: version.active && known.status.state == "loaded",
+                withdrawn: version.withdrawn,
             }));
         }
         drop(shared);
@@ -629,6 +751,7 @@ impl Handle {
         let admitted = self.config.plugins_policy.admit(bytes, signature);
         admitted.map_err(|(code, message)| Error::new(code, message))?;
         let digest = hex::encode(Sha256::digest(bytes));
+        self.trust(name, &digest);
         let file = self.get(name).map(|status| status.file).filter(|file| !file.is_empty());
         let file = file.unwrap_or_else(|| format!("{name}.wasm"));
         let path = self.directory.join(&file);
@@ -738,6 +861,28 @@ impl Handle {
         shared.failed.insert(file, status);
     }
 
+    /// A version that somebody uploads is not withdrawn any more.
+    fn trust(&self, name: &str, digest: &str) {
+        let mut shared = self.lock();
+        let versions = shared.types.get_mut(name).map(|known| &mut known.status.versions);
+        let known = versions.and_then(|versions| versions.iter_mut().find(|one| one.digest == digest));
+        if let Some(version) = known {
+            version.withdrawn = false;
+        }
+    }
+
+    /// Makes the version before the active one active again, and withdraws the active one: its jobs move to the one
+    /// that is active now where that reads their checkpoints, and pause where it does not.
+    ///
+    /// # Errors
+    /// `no-version-before`, or that version cannot be loaded any more.
+    pub async fn go_back(&self, name: &str) -> Result<PluginStatus, Error> {
+        let stopping = || Error::new("host-error", "the host stops");
+        let (reply, answer) = oneshot::channel();
+        self.backs.send((name.to_owned(), reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
     /// Removes the file of a type: it retires. `false` where there is none.
     ///
     /// # Errors
@@ -833,6 +978,24 @@ pub fn limits(config: &Config, job_type: &str) -> sandbox::Limits {
         step_hard_ms: Some(policy.step_limit_ms),
         ..sandbox::Limits::default()
     }
+}
+
+/// The capabilities of a plugin that was loaded: what is not granted is optional.
+#[must_use]
+pub fn capabilities(
+    descriptor: &sandbox::Descriptor,
+    imports: &[String],
+    grants: &sandbox::Grants,
+) -> Vec<Capability> {
+    let told = |one: sandbox::plugin::Import| match one.granted {
+        true => Capability { import: one.import, state: "granted".to_owned(), grant: None },
+        false => Capability {
+            import: one.import,
+            state: "optional, not granted".to_owned(),
+            grant: Some(one.grant),
+        },
+    };
+    sandbox::plugin::capabilities(descriptor, imports, grants).into_iter().map(told).collect()
 }
 
 /// The grants of a policy, in the sandbox's words.

@@ -2,11 +2,13 @@
 
 use crate::{
     api,
+    celery::Front,
     config::Config,
     directory,
     embedded::Embedded,
     history, load,
     metrics::Metrics,
+    routes::{self, Routes},
     scale::{self, Chosen},
     scheduler::{self, Maintenance},
     sharing,
@@ -35,6 +37,8 @@ use waymark_store::{Message, Store};
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How often controls of parents are passed on that nobody passed on yet.
 const SPREAD: Duration = Duration::from_secs(1);
+/// Longest time for that in one partition, before the others have their turn again.
+const SPREAD_MAX: Duration = Duration::from_secs(3);
 /// A worker that ended by itself is started again after so long.
 const RESTART_WAIT: Duration = Duration::from_millis(500);
 /// A worker that has not been answered a claim for longer makes its host unready.
@@ -45,7 +49,7 @@ const READY_WITHIN_MS: u64 = 10_000;
 pub struct Readiness {
     /// It can.
     pub ready: bool,
-    /// Why not, or `ready`.
+    /// Why not, or `ready`, or what is wrong although it can.
     pub reason: String,
 }
 
@@ -96,7 +100,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let metrics = Arc::new(Metrics::new()?);
     let (plugins, mut published) =
-        directory::start(config.clone(), metrics.clone(), executable.clone()).await?;
+        directory::start(config.clone(), metrics.clone(), executable.clone(), store.clone()).await?;
     let mut random = [0; 4];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -116,6 +120,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         store.pause_host(&id, true).await?;
     }
     let sharing = sharing::Handle::new(store.clone(), plugins.clone(), &config);
+    let celery = Arc::new(config.celery.clone());
     let context = api::Context {
         store: store.clone(),
         directory: plugins.clone(),
@@ -125,6 +130,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             started_ms: u64::try_from(started.unix_timestamp_nanos() / 1_000_000).unwrap_or(0),
         },
         api: config.api.clone(),
+        celery: celery.clone(),
         metrics: metrics.clone(),
         ready,
         drain: drain.clone(),
@@ -187,8 +193,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         scheduler::Service::new(id.clone(), store.clone(), &config, schedules_changed.clone(), maintenance)?;
     background.spawn(scheduler.run());
     background.spawn(history::run(id.clone(), store.clone(), metrics.clone()));
+    background.spawn(routes::lead(id.clone(), store.clone(), metrics.clone(), config.api.audit_entries));
+    background.spawn(Routes::new(store.clone(), plugins.clone()).put_own(config.clone()));
     background.spawn(spread(store.clone()));
     background.spawn(sharing.run());
+    let mut front = None;
+    if celery.enabled {
+        let input_bytes_max = config.api.input_bytes_max;
+        let one = Front::new(celery, store.clone(), id.clone(), input_bytes_max, drain.clone(), &metrics)?;
+        background.spawn(one.clone().run());
+        front = Some(one);
+    }
     {
         let (store, id, wants) = (store.clone(), id.clone(), wants.clone());
         background.spawn(async move {
@@ -218,6 +233,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let _ = stop_workers.send(true);
     while children.join_next().await.is_some() {}
     background.abort_all();
+    if let Some(front) = front {
+        front.sign_off().await;
+    }
     scheduler::Service::resign(&id, &store).await;
     let _ = stop_api.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(5), server).await;
@@ -491,7 +509,7 @@ async fn heartbeat(
         let figures: Vec<_> =
             workers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         let wanted = *wants.borrow();
-        let answers = store.ping().await;
+        let (answers, results) = tokio::join!(store.ping(), store.ping_results());
         let not_ready = match (&answers, &refused) {
             (Err(error), _) => Some(format!("the store does not answer: {error}")),
             (_, Some(error)) => Some(format!("the store does not take writes: {error}")),
@@ -506,7 +524,14 @@ async fn heartbeat(
         };
         let now = match not_ready {
             Some(reason) => Readiness { ready: false, reason },
-            None => Readiness { ready: true, reason: "ready".into() },
+            None => Readiness {
+                ready: true,
+                // Jobs go on without it.
+                reason: match results {
+                    Some(Err(error)) => error.to_string(),
+                    _ => "ready".into(),
+                },
+            },
         };
         ready.send_if_modified(|before| {
             let modified = *before != now;
@@ -521,6 +546,13 @@ async fn heartbeat(
             .into_iter()
             .filter(|plugin| plugin.state == "loaded")
             .map(|plugin| serde_json::json!({"name": plugin.name, "version": plugin.version, "digest": plugin.digest}))
+            .collect();
+        // Every version: a route may name one that another host holds.
+        let held: Vec<_> = plugins
+            .list()
+            .into_iter()
+            .flat_map(|plugin| plugin.versions.into_iter().map(move |version| (plugin.name.clone(), version)))
+            .map(|(name, version)| serde_json::json!({"name": name, "version": version.version, "digest": version.digest}))
             .collect();
         let pids: Vec<_> = figures.iter().map(|one| one.pid).collect();
         let load = machine.look(&pids);
@@ -543,6 +575,7 @@ async fn heartbeat(
                 "id": one.worker, "pid": one.pid, "slots": one.slots, "used": one.used,
             })).collect::<Vec<_>>(),
             "types": types,
+            "held": held,
         });
         let put = store.put_host(&id, &record.to_string(), 3 * HEARTBEAT.as_millis() as u64).await;
         if let Err(error) = put {
@@ -572,10 +605,18 @@ async fn spread(store: Store) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for partition in 0..store.partitions() {
-            if let Err(error) = store.spread(partition).await {
-                tracing::warn!(%error, "controls of parents did not reach all their children yet");
+        let partitions = (0..store.partitions()).map(|partition| {
+            let spreading = tokio::time::timeout(SPREAD_MAX, store.spread(partition));
+            async move {
+                match spreading.await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, partition, "controls of parents did not reach all children yet");
+                    }
+                    Err(_) => tracing::debug!(partition, "controls of parents are passed on later"),
+                }
             }
-        }
+        });
+        futures_util::future::join_all(partitions).await;
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
-use waymark::{bench, cli, config, host, telemetry, worker};
+use waymark::{bench, cli, config, host, swap, telemetry, worker};
 
 /// Runs background jobs as sandboxed WebAssembly components that can be paused, moved, rewound and resumed.
 #[derive(Parser)]
@@ -34,6 +34,8 @@ enum Command {
     },
     #[command(hide = true)]
     Worker,
+    #[command(hide = true)]
+    TryRestore,
     #[command(hide = true)]
     CompilePlugin { wasm: PathBuf, cache: PathBuf },
 }
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
     let waymark = Waymark::parse();
     let outcome = match waymark.command {
         Command::CompilePlugin { wasm, cache } => return waymark_sandbox::compile_main(&wasm, &cache),
+        Command::TryRestore => return swap::main(),
         Command::Worker => {
             telemetry::start();
             worker::main()

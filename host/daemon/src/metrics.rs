@@ -38,6 +38,8 @@ pub struct WorkerMetrics {
     pub checkpoint_bytes: IntCounterVec,
     /// Claims found lost when committing.
     pub lost: IntCounter,
+    /// Attempts that ended under a route, by type, target and outcome.
+    pub routed: IntCounterVec,
     /// Traps and exceeded limits, by type and kind.
     pub traps: IntCounterVec,
     /// Slots in all and in use.
@@ -117,6 +119,12 @@ impl WorkerMetrics {
                 "waymark_claims_lost_total",
                 "Commits refused because the claim was another's by then.",
             )?,
+            routed: counters(
+                &registry,
+                "waymark_route_attempts_total",
+                "Attempts that ended under a route.",
+                &["type", "arm", "outcome"],
+            )?,
             traps: counters(
                 &registry,
                 "waymark_traps_total",
@@ -155,9 +163,12 @@ pub struct Metrics {
     queue_age: GaugeVec,
     /// Plugins loaded and refused.
     pub plugin_loads: IntCounterVec,
+    /// Changes of routes that this host made, by type and what was done.
+    pub route_changes: IntCounterVec,
     /// Worker processes that ended without being asked.
     pub worker_crashes: IntCounter,
     ping: Gauge,
+    results_up: IntGaugeVec,
     waiting: IntGaugeVec,
     waiting_age: GaugeVec,
     wanted_slots: IntGauge,
@@ -187,6 +198,14 @@ impl Metrics {
         registry.register(Box::new(queue_depth.clone()))?;
         registry.register(Box::new(queue_age.clone()))?;
         registry.register(Box::new(ping.clone()))?;
+        let results_up = IntGaugeVec::new(
+            Opts::new(
+                "waymark_results_redis_up",
+                "Does the second Redis answer? Absent where there is none.",
+            ),
+            &[],
+        )?;
+        registry.register(Box::new(results_up.clone()))?;
         let waiting = IntGaugeVec::new(
             Opts::new("waymark_queue_waiting", "Jobs of a queue that could be claimed now."),
             &["queue"],
@@ -204,6 +223,12 @@ impl Metrics {
                 "Plugin files read, by outcome.",
                 &["outcome"],
             )?,
+            route_changes: counters(
+                &registry,
+                "waymark_route_changes_total",
+                "Changes of routes that this host made, by what was done.",
+                &["type", "what"],
+            )?,
             worker_crashes: counter(
                 &registry,
                 "waymark_worker_crashes_total",
@@ -215,6 +240,7 @@ impl Metrics {
             queue_depth,
             queue_age,
             ping,
+            results_up,
             waiting,
             waiting_age,
             wanted_slots: gauge(
@@ -260,6 +286,9 @@ impl Metrics {
     /// # Errors
     /// The store does not answer.
     pub async fn read_store(&self, store: &waymark_store::Store) -> Result<(), waymark_store::Error> {
+        if let Some(answered) = store.ping_results().await {
+            self.results_up.with_label_values::<&str>(&[]).set(i64::from(answered.is_ok()));
+        }
         self.ping.set(store.ping().await?.as_secs_f64());
         let counts = store.counts().await?;
         let now_ms = store.now_ms().await?;

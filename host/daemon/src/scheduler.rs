@@ -127,25 +127,47 @@ impl Service {
         Ok(())
     }
 
-    /// Fires what is due; answers how long until there is more.
+    /// Fires what is due; answers how long until there is more. A partition that is away holds up no other, and is an
+    /// error only where all are.
     async fn look(&self) -> Result<Duration, waymark_store::Error> {
-        let mut wait = LOOK;
-        for partition in 0..self.store.partitions() {
-            let now_ms = self.store.now_ms().await?;
-            let Some(due_ms) = self.store.next_schedule_ms(partition).await? else { continue };
-            if due_ms > now_ms {
-                wait = wait.min(Duration::from_millis(due_ms - now_ms));
-                continue;
-            }
-            wait = Duration::ZERO;
-            let due = self.store.due_schedules(partition, now_ms).await?;
-            let requests: Vec<_> = due.into_iter().map(|stored| stored.firing(now_ms)).collect();
-            let answers = self.store.fire(partition, &requests, now_ms).await?;
-            for (request, answer) in requests.into_iter().zip(answers) {
-                self.account(request, answer.unwrap_or_default());
+        let looks = (0..self.store.partitions()).map(|partition| self.look_at(partition));
+        let (mut wait, mut answered, mut failed) = (LOOK, false, None);
+        for look in futures_util::future::join_all(looks).await {
+            match look {
+                Ok(until) => {
+                    wait = wait.min(until);
+                    answered = true;
+                }
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(wait)
+        match failed {
+            Some(error) if !answered => Err(error),
+            Some(error) => {
+                tracing::warn!(%error, "the schedules of a partition could not be fired");
+                Ok(wait)
+            }
+            None => Ok(wait),
+        }
+    }
+
+    async fn look_at(&self, partition: u16) -> Result<Duration, waymark_store::Error> {
+        // Others find out when it is back.
+        if self.store.is_away(partition) {
+            return Ok(LOOK);
+        }
+        let now_ms = self.store.now_ms().await?;
+        let Some(due_ms) = self.store.next_schedule_ms(partition).await? else { return Ok(LOOK) };
+        if due_ms > now_ms {
+            return Ok(Duration::from_millis(due_ms - now_ms));
+        }
+        let due = self.store.due_schedules(partition, now_ms).await?;
+        let requests: Vec<_> = due.into_iter().map(|stored| stored.firing(now_ms)).collect();
+        let answers = self.store.fire(partition, &requests, now_ms).await?;
+        for (request, answer) in requests.into_iter().zip(answers) {
+            self.account(request, answer.unwrap_or_default());
+        }
+        Ok(Duration::ZERO)
     }
 
     fn account(&self, request: FireRequest, outcomes: Vec<Outcome>) {

@@ -3,7 +3,10 @@
 //! JSON values travel as text: neither the store nor the worker has a reason to look inside.
 //! The scripts of the store read both as MessagePack maps; the short field names are theirs.
 
-use crate::{JobId, RetryPolicy, Trace};
+use crate::{
+    JobId, RetryPolicy, Trace,
+    route::{Routed, ShadowOf},
+};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -76,6 +79,19 @@ pub struct Spec {
     /// The span that asked for it.
     #[serde(rename = "tr", default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+    /// The job that this one is a copy of, which runs without effects.
+    #[serde(rename = "sh", default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Box<ShadowOf>>,
+    /// What must be known of a task that came from Celery to tell its callers, JSON text; the daemon's `celery` module
+    /// writes and reads it.
+    #[serde(rename = "ce", default, skip_serializing_if = "Option::is_none")]
+    pub celery: Option<String>,
+    /// Its callers are told when it begins, too.
+    #[serde(rename = "cb", default, skip_serializing_if = "std::ops::Not::not")]
+    pub celery_begin: bool,
+    /// Never started after this time, Unix milliseconds.
+    #[serde(rename = "ex", default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
 }
 
 /// Somebody who is told of a job's end over HTTP.
@@ -205,6 +221,12 @@ pub struct Record {
     pub digest: Option<String>,
     /// Semantic version of that plugin.
     pub version: Option<String>,
+    /// Digest of the version that could not read its checkpoint: it is not moved to that one again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Where the route of its type sent it, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<Box<Routed>>,
     /// The worker that last held the job.
     pub host: Option<String>,
     /// First claim of this run, Unix milliseconds.
@@ -251,6 +273,8 @@ impl Default for Record {
             outputs: 0,
             digest: None,
             version: None,
+            refused: None,
+            route: None,
             host: None,
             started_ms: None,
             ended_ms: None,

@@ -81,6 +81,7 @@ fn context() -> JobContext {
         metadata: "{}".into(),
         children: Vec::new(),
         signals: HashMap::new(),
+        shadow: false,
         yield_flag: Arc::default(),
         logs: Box::new(drop),
         calls: None,

@@ -22,6 +22,10 @@ pub struct Descriptor {
     pub oldest_state_version: u32,
 }
 
+/// Where a plugin says which capabilities it can do without: an annotation at the top of its input schema, a list of
+/// packages such as `waymark:llm`.
+pub(crate) const OPTIONAL_IMPORTS: &str = "x-waymark-optional-imports";
+
 const DESCRIPTION_BYTES_MAX: usize = 4 << 10;
 const NAME_BYTES_MAX: usize = 64;
 
@@ -51,6 +55,14 @@ impl Descriptor {
         }
         for (what, schema) in [("input", &raw.input_schema), ("result", &raw.result_schema)] {
             match serde_json::from_str(schema) {
+                Ok(serde_json::Value::Object(schema)) if what == "input" => {
+                    let optional = schema.get(OPTIONAL_IMPORTS);
+                    let texts = |list: &Vec<serde_json::Value>| list.iter().all(serde_json::Value::is_string);
+                    if optional.is_some_and(|list| !list.as_array().is_some_and(texts)) {
+                        let example = "a list of packages, such as [\"waymark:llm\"]";
+                        return Err(bad(format!("{OPTIONAL_IMPORTS} of the input schema is not {example}")));
+                    }
+                }
                 Ok(serde_json::Value::Object(_) | serde_json::Value::Bool(_)) => {}
                 Ok(_) => return Err(bad(format!("the {what} schema is neither an object nor a boolean"))),
                 Err(error) => return Err(bad(format!("the {what} schema is not JSON: {error}"))),
@@ -71,6 +83,16 @@ impl Descriptor {
             state_version: raw.state_version,
             oldest_state_version: raw.oldest_state_version,
         })
+    }
+}
+
+impl Descriptor {
+    /// Packages of the imports that the plugin can do without, as it says itself.
+    #[must_use]
+    pub fn optional_imports(&self) -> Vec<String> {
+        let schema: serde_json::Value = serde_json::from_str(&self.input_schema).unwrap_or_default();
+        let list = schema.get(OPTIONAL_IMPORTS).and_then(serde_json::Value::as_array);
+        list.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
     }
 }
 
@@ -96,8 +118,19 @@ mod tests {
     }
 
     #[test]
+    fn what_it_can_do_without_is_in_the_input_schema() {
+        let input_schema = format!("{{\"{OPTIONAL_IMPORTS}\": [\"waymark:llm\", \"waymark:sql\"]}}");
+        let descriptor = Descriptor::check(types::Descriptor { input_schema, ..raw() }).unwrap();
+        assert_eq!(descriptor.optional_imports(), ["waymark:llm", "waymark:sql"]);
+        let none = types::Descriptor { input_schema: "true".into(), ..raw() };
+        assert!(Descriptor::check(none).unwrap().optional_imports().is_empty());
+    }
+
+    #[test]
     fn every_unsound_field_is_named() {
-        let wrong: [(types::Descriptor, &str); 6] = [
+        let optional = format!("{{\"{OPTIONAL_IMPORTS}\": \"waymark:llm\"}}");
+        let wrong: [(types::Descriptor, &str); 7] = [
+            (types::Descriptor { input_schema: optional, ..raw() }, OPTIONAL_IMPORTS),
             (types::Descriptor { name: "Up".into(), ..raw() }, "name"),
             (types::Descriptor { name: "x".repeat(65), ..raw() }, "name"),
             (types::Descriptor { version: "1".into(), ..raw() }, "version"),

@@ -3,7 +3,8 @@
 //! A bucket belongs to one job type: no other can open it. The sandbox knows no store: whoever runs it brings
 //! [`Buckets`].
 
-use crate::{calls::Ongoing, fault::Stop, state::State};
+use crate::{calls::Ongoing, fault::Stop, log::Level, state::State};
+use prometheus::{IntCounterVec, Opts, Registry};
 use serde::{Deserialize, Serialize};
 use std::{num::NonZeroU64, sync::Arc, time::Instant};
 use wasmtime::{Result, component::Resource};
@@ -70,12 +71,46 @@ pub(crate) struct Keeper {
     pub(crate) job_type: String,
     pub(crate) grant: Grant,
     pub(crate) buckets: Arc<dyn Buckets>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What came of calls.
+pub(crate) struct Metrics {
+    calls: IntCounterVec,
+}
+
+impl Metrics {
+    /// # Errors
+    /// The registry has them already.
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let calls = IntCounterVec::new(
+            Opts::new(
+                "waymark_keyvalue_calls_total",
+                "Calls of guests to their buckets, by what came of them.",
+            ),
+            &["type", "call", "outcome"],
+        )?;
+        registry.register(Box::new(calls.clone()))?;
+        Ok(Self { calls })
+    }
+}
+
+impl Keeper {
+    fn called<T>(&self, call: &str, came: Result<T, Error>) -> Result<T, Error> {
+        let outcome = match &came {
+            Ok(_) => "done",
+            Err(Error::NoSuchStore | Error::AccessDenied) => "denied",
+            Err(Error::Other(_)) => "failed",
+        };
+        self.metrics.calls.with_label_values(&[self.job_type.as_str(), call, outcome]).inc();
+        came
+    }
 }
 
 /// An open bucket.
 pub struct Open {
     bucket: Bucket,
-    buckets: Arc<dyn Buckets>,
+    keeper: Arc<Keeper>,
 }
 
 fn quota(bucket: &Bucket) -> Error {
@@ -100,9 +135,9 @@ async fn kept<T>(
 
 impl State {
     /// An open bucket, and when waiting for it must be over.
-    fn bucket(&self, open: &Resource<Open>) -> Result<(Bucket, Arc<dyn Buckets>, Option<Instant>)> {
-        let Open { bucket, buckets } = self.resources.get(open)?;
-        Ok((bucket.clone(), buckets.clone(), self.patience()))
+    fn bucket(&self, open: &Resource<Open>) -> Result<(Bucket, Arc<Keeper>, Option<Instant>)> {
+        let Open { bucket, keeper } = self.resources.get(open)?;
+        Ok((bucket.clone(), keeper.clone(), self.patience()))
     }
 }
 
@@ -117,18 +152,26 @@ fn names<'a>(names: impl Iterator<Item = &'a String>) -> Result<()> {
 
 impl store::Host for State {
     async fn open(&mut self, identifier: String) -> Result<Result<Resource<Open>, Error>> {
-        let Some(keeper) = self.capabilities.keyvalue.clone() else { return Ok(Err(Error::AccessDenied)) };
-        let Keeper { job_type, grant, buckets } = &*keeper;
+        let Some(keeper) = self.capabilities.keyvalue.clone() else {
+            let message = "a bucket was refused: `keyvalue` is not granted to this job type".to_owned();
+            let fields = serde_json::json!({"bucket": identifier, "grant": "keyvalue = {}"});
+            self.logger.say(Level::Warn, message, fields.to_string());
+            return Ok(Err(Error::AccessDenied));
+        };
+        let Keeper { job_type, grant, .. } = &*keeper;
         let identifier = if identifier.is_empty() { "default".to_owned() } else { identifier };
         if !grant.buckets.contains(&identifier) {
-            return Ok(Err(Error::NoSuchStore));
+            return Ok(keeper.called("open", Err(Error::NoSuchStore)));
         }
+        // What copies remember is kept apart from what jobs do: it begins empty.
+        let copies = if self.context.shadow { "@shadow" } else { "" };
         let bucket = Bucket {
-            name: format!("{job_type}:{identifier}"),
+            name: format!("{job_type}{copies}:{identifier}"),
             bytes_max: grant.bytes_max,
             ttl_ms: grant.ttl_ms.get(),
         };
-        Ok(Ok(self.resources.push(Open { bucket, buckets: buckets.clone() })?))
+        let opened = self.resources.push(Open { bucket, keeper: keeper.clone() })?;
+        Ok(keeper.called("open", Ok(opened)))
     }
 }
 
@@ -155,9 +198,10 @@ impl store::HostBucket for State {
         open: Resource<Open>,
         cursor: Option<u64>,
     ) -> Result<Result<KeyResponse, Error>> {
-        let (bucket, buckets, end) = self.bucket(&open)?;
-        let listed = kept((end, self.call(), &bucket), buckets.keys(&bucket, cursor.unwrap_or(0))).await;
-        Ok(listed.map(|(keys, cursor)| KeyResponse { keys, cursor }))
+        let (bucket, keeper, end) = self.bucket(&open)?;
+        let listed =
+            kept((end, self.call(), &bucket), keeper.buckets.keys(&bucket, cursor.unwrap_or(0))).await;
+        Ok(keeper.called("list", listed).map(|(keys, cursor)| KeyResponse { keys, cursor }))
     }
 
     async fn drop(&mut self, open: Resource<Open>) -> Result<()> {
@@ -173,8 +217,9 @@ impl batch::Host for State {
         keys: Vec<String>,
     ) -> Result<Result<Vec<Option<(String, Vec<u8>)>>, Error>> {
         names(keys.iter())?;
-        let (bucket, buckets, end) = self.bucket(&open)?;
-        let found = kept((end, self.call(), &bucket), buckets.get(&bucket, &keys)).await;
+        let (bucket, keeper, end) = self.bucket(&open)?;
+        let found = kept((end, self.call(), &bucket), keeper.buckets.get(&bucket, &keys)).await;
+        let found = keeper.called("get", found);
         let named = |found: Vec<Option<Vec<u8>>>| {
             keys.into_iter().zip(found).map(|(key, value)| Some((key, value?))).collect()
         };
@@ -187,14 +232,15 @@ impl batch::Host for State {
         values: Vec<(String, Vec<u8>)>,
     ) -> Result<Result<(), Error>> {
         names(values.iter().map(|(name, _)| name))?;
-        let (bucket, buckets, end) = self.bucket(&open)?;
-        let set = kept((end, self.call(), &bucket), buckets.set(&bucket, &values)).await;
-        Ok(set.and_then(|fits| if fits { Ok(()) } else { Err(quota(&bucket)) }))
+        let (bucket, keeper, end) = self.bucket(&open)?;
+        let set = kept((end, self.call(), &bucket), keeper.buckets.set(&bucket, &values)).await;
+        Ok(keeper.called("set", set.and_then(|fits| if fits { Ok(()) } else { Err(quota(&bucket)) })))
     }
 
     async fn delete_many(&mut self, open: Resource<Open>, keys: Vec<String>) -> Result<Result<(), Error>> {
-        let (bucket, buckets, end) = self.bucket(&open)?;
-        Ok(kept((end, self.call(), &bucket), buckets.delete(&bucket, &keys)).await)
+        let (bucket, keeper, end) = self.bucket(&open)?;
+        let deleted = kept((end, self.call(), &bucket), keeper.buckets.delete(&bucket, &keys)).await;
+        Ok(keeper.called("delete", deleted))
     }
 }
 
@@ -206,8 +252,8 @@ impl atomics::Host for State {
         delta: u64,
     ) -> Result<Result<u64, Error>> {
         names(std::iter::once(&key))?;
-        let (bucket, buckets, end) = self.bucket(&open)?;
-        let sum = kept((end, self.call(), &bucket), buckets.increment(&bucket, &key, delta)).await;
-        Ok(sum.and_then(|sum| sum.ok_or_else(|| quota(&bucket))))
+        let (bucket, keeper, end) = self.bucket(&open)?;
+        let sum = kept((end, self.call(), &bucket), keeper.buckets.increment(&bucket, &key, delta)).await;
+        Ok(keeper.called("increment", sum.and_then(|sum| sum.ok_or_else(|| quota(&bucket)))))
     }
 }

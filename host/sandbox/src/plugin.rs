@@ -11,6 +11,7 @@ use crate::{
     turns::Turns,
     wasi::Wasi,
 };
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{path::Path, sync::Arc};
 use wasmtime::component::Component;
@@ -106,18 +107,48 @@ pub(crate) fn check_known(imports: &[String]) -> Result<(), LoadError> {
     Err(LoadError::new("unknown-import", message))
 }
 
-/// Whether a plugin of the job type `name` may import all this.
-pub(crate) fn check_imports(name: &str, imports: &[String], grants: &Grants) -> Result<(), LoadError> {
+/// An import of a capability, and what the operator made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// Its name, such as `waymark:llm/chat@0.1.0`.
+    pub import: String,
+    /// The plugin says that it can do without: it loads without the grant, and calls fail.
+    pub optional: bool,
+    /// The operator granted it.
+    pub granted: bool,
+    /// What to write where to grant it.
+    pub grant: String,
+}
+
+/// The capabilities among the imports of a plugin, in its own order. Interfaces of the contract and the harmless part of
+/// WASI, which need no grant, are left out.
+#[must_use]
+pub fn capabilities(descriptor: &Descriptor, imports: &[String], grants: &Grants) -> Vec<Import> {
+    let optional = descriptor.optional_imports();
+    let package = |import: &str| import.split('/').next().unwrap_or_default().to_owned();
+    let one = |import: &String| {
+        let Capability { line, granted, hint, .. } = capability(import)?;
+        Some(Import {
+            import: import.clone(),
+            optional: optional.contains(&package(import)),
+            granted: granted(grants),
+            grant: format!("write `{line}` under `[plugins.{}.grants]`{hint}", descriptor.name),
+        })
+    };
+    imports.iter().filter_map(one).collect()
+}
+
+/// Whether a plugin may import all this.
+fn check_imports(descriptor: &Descriptor, imports: &[String], grants: &Grants) -> Result<(), LoadError> {
     check_known(imports)?;
-    let refused = |import: &&String| capability(import).is_some_and(|known| !(known.granted)(grants));
-    let Some(import) = imports.iter().find(refused) else { return Ok(()) };
-    let Some(Capability { line, hint, .. }) = capability(import) else { return Ok(()) };
-    Err(LoadError::new(
-        "import-not-granted",
-        format!(
-            "the plugin imports {import}, which is not granted: write `{line}` under `[plugins.{name}.grants]`{hint}"
-        ),
-    ))
+    let capabilities = capabilities(descriptor, imports, grants);
+    match capabilities.into_iter().find(|import| !import.granted && !import.optional) {
+        None => Ok(()),
+        Some(Import { import, grant, .. }) => Err(LoadError::new(
+            "import-not-granted",
+            format!("the plugin imports {import}, which is not granted: {grant}"),
+        )),
+    }
 }
 
 impl Engine {
@@ -155,7 +186,7 @@ impl Engine {
         }
         drop(bytes);
         let compiled = manifest.compiled;
-        check_imports(&compiled.descriptor.name, &compiled.imports, &grants)?;
+        check_imports(&compiled.descriptor, &compiled.imports, &grants)?;
         let damaged = |error: wasmtime::Error| LoadError::new("cache-damaged", format!("{error:#}"));
         let load = |backend: &Backend| {
             // SAFETY: the file was written by `compile_file` into a directory that only this user may write to, and
@@ -245,7 +276,7 @@ impl Plugin {
         let mut state = State::new(context, limits.clone(), meter, Turns::new(engine.gate()));
         state.capabilities = capabilities.clone();
         if *uses_wasi {
-            let wasi = Wasi::new(grants, capabilities.http.clone(), &state.logger)
+            let wasi = Wasi::new(grants, capabilities.http.clone(), &state.logger, state.context.shadow)
                 .map_err(|error| Fault::Host(format!("{error:#}")))?;
             state.wasi = Some(Box::new(wasi));
         }
@@ -257,8 +288,22 @@ impl Plugin {
 mod tests {
     use super::*;
 
+    /// A plugin of this name that says it can do without these packages.
+    fn descriptor(name: &str, optional: &str) -> Descriptor {
+        Descriptor {
+            name: name.into(),
+            version: "1.0.0".into(),
+            description: String::new(),
+            input_schema: format!("{{\"{}\": [{optional}]}}", crate::descriptor::OPTIONAL_IMPORTS),
+            result_schema: "{}".into(),
+            state_version: 1,
+            oldest_state_version: 1,
+        }
+    }
+
     fn check(import: &str) -> Result<(), LoadError> {
-        check_imports("sampler", &["waymark:task/job@0.1.0".into(), import.into()], &Grants::default())
+        let imports = ["waymark:task/job@0.1.0".into(), import.into()];
+        check_imports(&descriptor("sampler", ""), &imports, &Grants::default())
     }
 
     #[test]
@@ -285,12 +330,31 @@ mod tests {
     fn a_granted_capability_passes_with_nothing_configured_for_it() {
         let imports = ["waymark:llm/chat@0.1.0".to_owned()];
         let grants = Grants { llm: Some(crate::llm::config::Grant::default()), ..Grants::default() };
-        check_imports("asker", &imports, &grants).unwrap();
-        let message = check_imports("asker", &imports, &Grants::default()).unwrap_err().to_string();
+        let asker = descriptor("asker", "");
+        check_imports(&asker, &imports, &grants).unwrap();
+        let message = check_imports(&asker, &imports, &Grants::default()).unwrap_err().to_string();
         assert!(
             message.contains("`llm = { provider = \"...\" }` under `[plugins.asker.grants]`"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_capability_that_the_plugin_can_do_without_passes_and_is_listed() {
+        let imports = ["waymark:llm/chat@0.1.0", "waymark:sql/query@0.1.0", "wasi:clocks/wall-clock@0.2.0"];
+        let imports = imports.map(str::to_owned);
+        let grants = Grants { llm: Some(crate::llm::config::Grant::default()), ..Grants::default() };
+        let both = descriptor("asker", "\"waymark:llm\", \"waymark:sql\"");
+        check_imports(&both, &imports, &Grants::default()).unwrap();
+        let listed = capabilities(&both, &imports, &grants);
+        let told: Vec<_> = listed.iter().map(|import| (import.optional, import.granted)).collect();
+        assert_eq!(told, [(true, true), (true, false)], "no line about what needs no grant");
+        assert!(listed[1].grant.contains("`sql.NAME = {}` under `[plugins.asker.grants]`"), "{listed:?}");
+        let one = descriptor("asker", "\"waymark:llm\"");
+        let refused = check_imports(&one, &imports, &Grants::default()).unwrap_err().to_string();
+        assert!(refused.contains("waymark:sql/query"), "only what it names: {refused}");
+        let part = descriptor("asker", "\"waymark:l\"");
+        assert!(check_imports(&part, &imports, &grants).is_err(), "packages are named whole");
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(crate) struct Services {
     endpoints: HashMap<String, Arc<llm::Endpoint>>,
     ledger: Option<Arc<dyn Ledger>>,
     buckets: Option<Arc<dyn Buckets>>,
+    keyvalue: Arc<keyvalue::Metrics>,
     llm: Arc<llm::Metrics>,
     http: Arc<http::Metrics>,
     databases: HashMap<String, Arc<sql::Database>>,
@@ -101,6 +102,7 @@ impl Services {
             endpoints: offer.llm.iter().map(endpoint).collect::<Result<_, _>>()?,
             ledger: offer.ledger.clone(),
             buckets: offer.buckets.clone(),
+            keyvalue: Arc::new(keyvalue::Metrics::new(&offer.registry).map_err(twice)?),
             llm: Arc::new(llm::Metrics::new(&offer.registry).map_err(twice)?),
             http: Arc::new(http::Metrics::new(&offer.registry).map_err(twice)?),
             secrets: offer.secrets.clone(),
@@ -129,15 +131,17 @@ impl Services {
         };
         let keeper = |grant: &keyvalue::Grant| {
             let buckets = self.buckets.clone()?;
-            Some(Arc::new(Keeper { job_type: job_type.to_owned(), grant: grant.clone(), buckets }))
+            let metrics = self.keyvalue.clone();
+            Some(Arc::new(Keeper { job_type: job_type.to_owned(), grant: grant.clone(), buckets, metrics }))
         };
         let told = |(key, setting): (&String, &Setting)| Some((key.clone(), setting.value(&self.secrets)?));
         Capabilities {
             config: Arc::new(grants.config.iter().filter_map(told).collect()),
             keyvalue: grants.keyvalue.as_ref().and_then(keeper),
-            http: grants.http.as_ref().map(outbound),
-            llm: grants.llm.as_ref().map(chat),
-            sql: (!grants.sql.is_empty()).then(databases),
+            // Also for a plugin that runs without the grant: calls are to fail in words that say what would grant them.
+            http: Some(outbound(&grants.http.clone().unwrap_or_default())),
+            llm: Some(chat(&grants.llm.clone().unwrap_or_default())),
+            sql: Some(databases()),
         }
     }
 }

@@ -45,6 +45,9 @@ pub struct JobContext {
     pub children: Vec<(String, Result<String, String>)>,
     /// Payloads of the signals that arrived, JSON, by name.
     pub signals: HashMap<String, String>,
+    /// It is a copy that must have no effects: requests other than GET and HEAD, statements that write, children and
+    /// language models (beyond kept answers) are refused, and its buckets are its own.
+    pub shadow: bool,
     /// True when the job should return from its step soon.
     pub yield_flag: Arc<AtomicBool>,
     /// Takes the job's log lines. Must not block.
@@ -253,6 +256,9 @@ impl job::Host for State {
     fn spawn(&mut self, job_type: String, input: String) -> Result<String> {
         if !is_name(&job_type) {
             return Err(bad_value("the job type of a child is not 1 to 64 of a-z, 0-9, '_' and '-'"));
+        }
+        if self.context.shadow {
+            return Err(bad_value("a shadow job spawns no children"));
         }
         let input =
             checked_json("the child's input", input, self.limits.input_bytes_max, "api.input_bytes_max")?;

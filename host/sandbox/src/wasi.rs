@@ -39,6 +39,7 @@ impl Wasi {
         grants: &Grants,
         outbound: Option<Arc<Outbound>>,
         logger: &Arc<Logger>,
+        shadow: bool,
     ) -> Result<Self> {
         let mut builder = WasiCtx::builder();
         builder
@@ -55,7 +56,7 @@ impl Wasi {
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
-        Ok(Self { context: builder.build(), table, http: Http::new(outbound, logger.clone()) })
+        Ok(Self { context: builder.build(), table, http: Http::new(outbound, logger.clone(), shadow) })
     }
 }
 
@@ -66,7 +67,7 @@ impl State {
             Box::new(Wasi {
                 context: WasiCtx::builder().build(),
                 table: ResourceTable::new(),
-                http: Http::new(None, self.logger.clone()),
+                http: Http::new(None, self.logger.clone(), self.context.shadow),
             })
         })
     }

@@ -2,17 +2,18 @@
 -- Appends log lines of jobs that exist. The oldest beyond the limits are dropped, and counted.
 --
 -- KEYS[1]  head of the partition's keys
--- ARGV     lines kept per job, then for each job: id, number of lines, the lines
+-- ARGV     lines kept per job, 1 if the jobs are on this server or 0 if they are known to exist elsewhere
+--          (note_logs.lua), then for each job: id, number of lines, the lines
 --
 -- Answers  how many jobs were written
--- Events   the present state of each of them
+-- Events   the present state of each of them, where the jobs are on this server
 -- Of each job: a hostile one must not fill the server with long lines.
 local BYTES_MAX = 1048576
-local keep = tonumber(ARGV[1])
-local at, last, written = 2, #ARGV, 0
+local keep, here = tonumber(ARGV[1]), ARGV[2] == '1'
+local at, last, written = 3, #ARGV, 0
 while at <= last do
   local id, number = ARGV[at], tonumber(ARGV[at + 1])
-  if redis.call('HEXISTS', key('jobs'), id) == 1 then
+  if not here or redis.call('HEXISTS', key('jobs'), id) == 1 then
     local name, lines = key('log:' .. id), {}
     local bytes = 0
     for index = 1, number do
@@ -30,12 +31,7 @@ while at <= last do
     end
     redis.call('HSET', key('logbytes'), id, bytes)
     if dropped > 0 then redis.call('HINCRBY', key('dropped'), id, dropped) end
-    local letter = 'r'
-    if redis.call('HEXISTS', key('claims'), id) == 0 then
-      local stored = redis.call('HGET', key('st'), id)
-      letter = stored and string.sub(stored, 1, 1) or 'q'
-    end
-    event(id, letter)
+    if here then event(id, letter_now(id)) end
     written = written + 1
   end
   at = at + 2 + number

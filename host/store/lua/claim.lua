@@ -292,6 +292,11 @@ local function take(one, most)
             if redis.call('HGET', key('newest'), over) == id then redis.call('HDEL', key('newest'), over) end
           end
         end
+        -- Whether the callers of a Celery task want to know that it begins.
+        if string.find(spec, '\162cb', 1, true) then
+          local whole = cmsgpack.unpack(spec)
+          if whole.ce and whole.cb then tell_celery(id, 'b', whole.ce, value, '') end
+        end
         if string.find(spec, '\162um', 1, true) then
           local whole = cmsgpack.unpack(spec)
           if whole.um == 's' then started[#started + 1] = whole.u .. '\n' .. id end

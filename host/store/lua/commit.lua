@@ -11,7 +11,8 @@
 --            '' or the signal that the step took, '|', and the signal awaited or '>' and how many ends of children
 --            the workflow has seen,
 --            number of output records, number of children, number of the committed step that it goes on from, '' or a
---            packed map of who is told of the end (r run, w webhooks, tr trace), the records, and six values per child
+--            packed map of who is told (r run, w webhooks, tr trace; c context of a Celery task, told of more than its
+--            end), the records, and six values per child
 --            (create.lua)
 --
 -- Answers  per commit: 'D' + letter of the state the job is in now, 'A' written before, 'L' claim lost, or the
@@ -193,11 +194,14 @@ for number = 1, total do
     end
     local took = string.match(ARGV[at + 15], '^([^|]+)|')
     if took then redis.call('HDEL', key('sig:' .. id), took) end
+    local told = ARGV[at + 19] ~= '' and cmsgpack.unpack(ARGV[at + 19]) or {}
+    if told.c and letter ~= 'q' then
+      -- A job that sleeps after a failure is tried again; others go on.
+      local note = (ends or letter == 'p') and letter or ARGV[at + 14] ~= '' and 'r' or 'g'
+      tell_celery(id, note, told.c, ARGV[at + 9], packed)
+    end
     if ends then
-      if ARGV[at + 19] ~= '' then
-        local told = cmsgpack.unpack(ARGV[at + 19])
-        announce(id, type, told.r, letter, told.w, told.tr)
-      end
+      if told.w then announce(id, type, told.r, letter, told.w, told.tr) end
       if ARGV[at + 12] ~= '' then
         uniques[#uniques + 1] = ARGV[at + 12]
         owners[#owners + 1] = id

@@ -29,6 +29,7 @@ if verb == 'pause' then
   redis.call('ZREM', key('due'), id)
   record.not_before_ms, record.signal = nil, nil
   put_state(id, 'p', record)
+  if spec.ce then tell_celery(id, 'p', spec.ce, '', cmsgpack.pack(record)) end
   move(spec.t, spec.lane, id, letter, 'p')
   spread(id, spec.t, 'pause')
   event(id, 'p')

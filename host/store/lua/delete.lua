@@ -34,11 +34,24 @@ for _, id in ipairs(ids) do
       key('ended:' .. id), key('graph:' .. id))
     if not is_ended then
       event(id, 'C')
+      if spec.ce then tell_celery(id, 'C', spec.ce, '', cmsgpack.pack(record)) end
       if spec.pa then orphans[#orphans + 1] = { spec.pa, id } end
     end
   end
 end
 for _, name in ipairs({ 'jobs', 'st', 'res', 'claims', 'ctl', 'dropped', 'logbytes', 'moved' }) do write_many('HDEL', key(name), gone) end
+-- What lies on another server is taken away from there (objects.rs).
+if #gone > 0 and exists('logged') then
+  local waste, now = {}, string.format('%.0f', NOW)
+  for at, logged in ipairs(read_many('SMISMEMBER', key('logged'), gone)) do
+    if logged == 1 then
+      waste[#waste + 1] = now
+      waste[#waste + 1] = 'log:' .. gone[at]
+    end
+  end
+  write_many('ZADD', key('waste'), waste)
+  write_many('SREM', key('logged'), gone)
+end
 release_many(gone)
 for _, one in ipairs(orphans) do tell_parent(one[1], one[2], 'Fthe job was deleted') end
 flush()

@@ -206,6 +206,28 @@ local function release_many(ids)
   write_many('HDEL', key('held'), gone)
 end
 
+-- Entries that the stream of changes keeps (changes.rs), and jobs that one of them tells of: so it has a bound in bytes.
+local CHANGES_KEPT, CHANGE_JOBS = 4000, 100
+
+-- Tells of the jobs that changed, and keeps that for those who come later.
+local function tell_changes()
+  local all = table.concat(events, ' ')
+  redis.call('PUBLISH', key('ev'), all)
+  for from = 1, #events, CHANGE_JOBS do
+    local part = #events <= CHANGE_JOBS and all
+      or table.concat(events, ' ', from, math.min(from + CHANGE_JOBS - 1, #events))
+    redis.call('XADD', key('changes'), 'MAXLEN', '~', CHANGES_KEPT, '*', 'j', part)
+  end
+end
+
+-- What becomes of a job that came from Celery is noted in the outbox, in the call that makes it so; a host tells the
+-- callers (celery_settle.lua). Letters are those of store/src/celery.rs.
+local celery_told = false
+local function tell_celery(id, letter, context, body, record)
+  redis.call('XADD', key('celery'), '*', 'j', id, 'l', letter, 'c', context, 'b', body, 'm', record)
+  celery_told = true
+end
+
 local function flush()
   for name, list in pairs(removed) do write_many('ZREM', key(name), list) end
   for name, list in pairs(added) do write_many('ZADD', key(name), list) end
@@ -246,7 +268,9 @@ local function flush()
     woken = first[2] and tonumber(first[2]) >= due_first
   end
   if woken then redis.call('PUBLISH', key('wake'), '') end
-  if #events > 0 then redis.call('PUBLISH', key('ev'), table.concat(events, ' ')) end
+  if #events > 0 then tell_changes() end
+  if celery_told then redis.call('PUBLISH', key('celery'), '') end
+  celery_told = false
   -- A script may go on after this.
   added, removed, counts, depths, pushed, fronts, events, freed = {}, {}, {}, {}, {}, {}, {}, {}
   due_first = nil
@@ -260,6 +284,13 @@ local function spec_of(id)
   spec.p = spec.p or 0
   spec.lane = spec.k and spec.q .. '/' .. spec.k or spec.q
   return spec
+end
+
+-- State letter of a job that exists, without its record.
+local function letter_now(id)
+  if redis.call('HEXISTS', key('claims'), id) == 1 then return 'r' end
+  local stored = redis.call('HGET', key('st'), id)
+  return stored and string.sub(stored, 1, 1) or 'q'
 end
 
 -- State letter and record of a job that exists. A claimed job is running whatever its record says.
@@ -451,6 +482,7 @@ local function take_back(id, claim, crashed, crashes_max)
     release_unique(spec.u, id)
     tell_parent(spec.pa, id, 'F' .. record.error.message)
     announce(id, spec.t, record.run or 1, 'F', spec.wh, spec.tr)
+    if spec.ce then tell_celery(id, 'F', spec.ce, '', cmsgpack.pack(record)) end
     local error = record.error
     note_failure(spec.t, id, {
       f = string.sub(redis.sha1hex(spec.t .. ' ' .. error.kind), 1, 16),
@@ -461,8 +493,11 @@ local function take_back(id, claim, crashed, crashes_max)
   return letter
 end
 
--- Ends a job that has not ended, because somebody wants it. A worker that holds it is told on the channel.
-local function cancel_one(id, spec, letter, record, claim, channel)
+local CANCELLED = 'Fthe job was cancelled'
+
+-- Ends a job that has not ended, because somebody wants it. A worker that holds it is told on the channel. Orphans,
+-- where given, gets the parent that is to be told: only after a flush, where one call ends many jobs.
+local function cancel_one(id, spec, letter, record, claim, channel, orphans)
   if claim then
     redis.call('HDEL', key('claims'), id)
     redis.call('HDEL', key('ctl'), id)
@@ -475,8 +510,13 @@ local function cancel_one(id, spec, letter, record, claim, channel)
   move(spec.t, spec.lane, id, letter, 'C')
   release_unique(spec.u, id)
   spread(id, spec.t, 'cancel')
-  tell_parent(spec.pa, id, 'Fthe job was cancelled')
+  if not orphans then
+    tell_parent(spec.pa, id, CANCELLED)
+  elseif spec.pa then
+    orphans[#orphans + 1] = { spec.pa, id }
+  end
   announce(id, spec.t, record.run or 1, 'C', spec.wh, spec.tr)
+  if spec.ce then tell_celery(id, 'C', spec.ce, '', cmsgpack.pack(record)) end
   event(id, 'C')
 end
 

@@ -58,14 +58,7 @@ while popped < 500 do
       local spec = spec_of(id)
       local letter, record = state_of(id)
       if spec and letter == 'q' and spec.q == queue then
-        record.ended_ms = NOW
-        put_state(id, 'C', record)
-        move(spec.t, spec.lane, id, 'q', 'C')
-        release_unique(spec.u, id)
-        spread(id, spec.t, 'cancel')
-        if spec.pa then orphans[#orphans + 1] = { spec.pa, id } end
-        announce(id, spec.t, record.run or 1, 'C', spec.wh, spec.tr)
-        event(id, 'C')
+        cancel_one(id, spec, letter, record, nil, nil, orphans)
         cancelled = cancelled + 1
       end
     end
@@ -79,6 +72,6 @@ while popped < 500 do
 end
 flush()
 -- Only now: a parent that this call wakes and cancels would leave an index it only just came to.
-for _, one in ipairs(orphans) do tell_parent(one[1], one[2], 'Fthe job was cancelled') end
+for _, one in ipairs(orphans) do tell_parent(one[1], one[2], CANCELLED) end
 flush()
 return { redis.call('EXISTS', key('lines:' .. queue)) == 1 and '1' or '0', cancelled }

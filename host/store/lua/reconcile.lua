@@ -4,7 +4,9 @@
 -- KEYS[1]  head of the partition's keys
 -- ARGV     'jobs', '' and a cursor: jobs that stand in no index, or in a wrong one;
 --          'index', name of an index and a cursor: entries of jobs that do not exist;
---          'counts', job type and '0': its counts. Cursors begin with '0'
+--          'counts', job type and '0': its counts;
+--          'depth', queue and '0': how many jobs wait in it and in its lanes, where these are at most 1,000 in 200 lines.
+--          Cursors begin with '0'
 --
 -- Answers  the next cursor, '0' at the end; how much was mended
 local verb, name, cursor = ARGV[1], ARGV[2], ARGV[3]
@@ -42,6 +44,37 @@ if verb == 'index' then
     end
   end
   return { page[1], mended }
+end
+
+if verb == 'depth' then
+  local LINES_MAX, ENTRIES_MAX = 200, 1000
+  if redis.call('SCARD', key('lines:' .. name)) > LINES_MAX then return { '0', 0 } end
+  local ids, seen = {}, {}
+  for _, line in ipairs(redis.call('SMEMBERS', key('lines:' .. name))) do
+    for _, id in ipairs(redis.call('LRANGE', key('line:' .. line), 0, ENTRIES_MAX)) do
+      if not seen[id] then ids[#ids + 1] = id end
+      seen[id] = true
+    end
+    if #ids > ENTRIES_MAX then return { '0', 0 } end
+  end
+  -- Entries of jobs that were paused, moved or deleted stay in their line.
+  local depth, lanes = 0, {}
+  for _, id in ipairs(ids) do
+    local spec = spec_of(id)
+    if spec and spec.q == name and letter_now(id) == 'q' then
+      depth = depth + 1
+      if spec.k then lanes[spec.lane] = (lanes[spec.lane] or 0) + 1 end
+    end
+  end
+  local function right(hash, field, number)
+    if tonumber(redis.call('HGET', key(hash), field) or 0) ~= number then
+      redis.call('HSET', key(hash), field, number)
+      mended = mended + 1
+    end
+  end
+  right('depth', name, depth)
+  for lane, number in pairs(lanes) do right('lanes', lane, number) end
+  return { '0', mended }
 end
 
 -- What an index holds is known at once. Queued and running jobs share one: the claims are looked at where they are few.

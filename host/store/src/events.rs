@@ -41,6 +41,8 @@ pub enum Message {
     },
     /// A schedule may be due sooner than was known.
     Schedules,
+    /// A route was changed.
+    Routes,
     /// A host shall claim nothing, or claim again.
     Pause {
         /// The host.
@@ -130,6 +132,7 @@ impl Subscription {
             return match (worker, verb) {
                 ("host", "drain") => Some(Message::Drain { host }),
                 ("host", "schedules") => Some(Message::Schedules),
+                ("host", "routes") => Some(Message::Routes),
                 ("host", "pause" | "resume") => Some(Message::Pause { host, paused: verb == "pause" }),
                 _ => {
                     let (id, token) = (JobId::parse(rest).ok()?, words.next()?.to_owned());
@@ -143,11 +146,8 @@ impl Subscription {
         match name {
             "wake" => Some(Message::Wake { partition }),
             "ev" => {
-                let items = payload.split(' ').filter_map(|item| {
-                    let (id, letter) = item.split_once(':')?;
-                    Some((JobId::parse(id).ok()?, pack::state(letter.chars().next()?).ok()?))
-                });
-                Some(Message::Event { partition, items: items.collect() })
+                let items = payload.split(' ').filter_map(pack::change).collect();
+                Some(Message::Event { partition, items })
             }
             _ => None,
         }

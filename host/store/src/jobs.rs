@@ -199,16 +199,6 @@ pub struct Page {
     pub cursor: Option<String>,
 }
 
-/// Lines of a job's log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogPage {
-    /// Number of the first line that follows, those counted that were dropped: larger than what was asked for
-    /// when they are gone.
-    pub first: u64,
-    /// The lines, oldest first.
-    pub lines: Vec<String>,
-}
-
 /// How long ended jobs of a type are kept since they ended, milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
@@ -248,7 +238,10 @@ struct Extra<'a> {
 /// Adds the six values of a creation to a call. The job has its id.
 pub(crate) fn new_job(call: &mut Call<'_>, job: &NewJob) -> Result<(), Error> {
     let mut spec = Cow::Borrowed(&job.spec);
-    for rule in call.store().options().webhooks.iter().filter(|rule| rule.takes(&job.spec.job_type)) {
+    // Nobody is told of copies.
+    let told = job.spec.shadow.is_none();
+    let rules = call.store().options().webhooks.iter();
+    for rule in rules.filter(|rule| told && rule.takes(&job.spec.job_type)) {
         let endpoint = Some(rule.name.clone());
         // A copy of another job has them already.
         if spec.webhooks.iter().any(|known| !known.is_callers() && known.endpoint == endpoint) {
@@ -345,8 +338,8 @@ impl Store {
                 None => {
                     let partition = match home(job, &limits) {
                         _ if partitions == 1 => 0,
-                        Some(key) => (hash(&key) % u64::from(partitions)) as u16,
-                        None => ((first + index as u64) % u64::from(partitions)) as u16,
+                        Some(key) => self.partition_of_key(&key),
+                        None => self.any_partition(first + index as u64),
                     };
                     let id = JobId::generate(now_ms, partition)?;
                     job.id = Some(id);
@@ -745,25 +738,6 @@ impl Store {
         Ok(records)
     }
 
-    /// Log lines from number `from` (0 is the job's first line ever), oldest first. Lines that were dropped are
-    /// left out: the page says where it begins.
-    ///
-    /// # Errors
-    /// The server does not answer.
-    pub async fn logs(&self, id: &JobId, from: u64, limit: u64) -> Result<LogPage, Error> {
-        // The script counts in doubles.
-        const EXACT_MAX: u64 = 1 << 52;
-        let mut call = self.call(&self.inner.scripts.read_logs, self.partition_of(id));
-        call.arg(id.as_str()).arg(from.min(EXACT_MAX)).arg(limit.min(EXACT_MAX));
-        let mut lines: Vec<String> = call.run().await?;
-        if lines.is_empty() {
-            return Err(Error::corrupt("a log", "no answer"));
-        }
-        let first = lines.remove(0).parse().map_err(|error| Error::corrupt("a log", error))?;
-        let open = |line| self.keyring().open_text(id.as_str(), Kind::Log, line);
-        Ok(LogPage { first, lines: lines.into_iter().map(open).collect::<Result<_, _>>()? })
-    }
-
     pub(crate) async fn slice(&self, key: String, from: u64, limit: u64) -> Result<Vec<Vec<u8>>, Error> {
         if limit == 0 {
             return Ok(Vec::new());
@@ -771,33 +745,6 @@ impl Store {
         let mut command = redis::cmd("LRANGE");
         command.arg(key).arg(from).arg(from.saturating_add(limit - 1).min(i64::MAX as u64));
         Ok(self.inner.link.any(&command).await?)
-    }
-
-    /// Adds log lines, each a JSON text; of each job the newest are kept. Lines of jobs that do not exist are
-    /// dropped. After a broken connection lines may stand twice.
-    ///
-    /// # Errors
-    /// The server does not answer.
-    pub async fn append_logs(&self, lines: Vec<(JobId, String)>) -> Result<(), Error> {
-        let mut partitions: BTreeMap<u16, BTreeMap<JobId, Vec<String>>> = BTreeMap::new();
-        for (id, line) in lines {
-            partitions.entry(self.partition_of(&id)).or_default().entry(id).or_default().push(line);
-        }
-        let calls = partitions.into_iter().map(|(partition, jobs)| async move {
-            let mut call = self.call(&self.inner.scripts.append_logs, partition);
-            call.arg(self.options().log_lines_max);
-            for (id, mut lines) in jobs {
-                for line in &mut lines {
-                    if let Cow::Owned(sealed) = self.keyring().seal_text(id.as_str(), Kind::Log, line)? {
-                        *line = sealed;
-                    }
-                }
-                call.arg(id.as_str()).arg(lines.len()).arg(lines);
-            }
-            call.run::<u64>().await.map(drop)
-        });
-        // Those of a partition that is away must not take others with them.
-        futures_util::future::join_all(calls).await.into_iter().collect()
     }
 
     /// All kept checkpoints of a job, newest first.

@@ -12,8 +12,10 @@
 //! * `errors`: groups of failures.
 //! * `workflows`: graphs, ends of nodes, controls that reach children.
 //! * `maintenance`: what is mended and forgotten from time to time.
+//! * `logs`: log lines of jobs.
 //! * `objects`: values too long for Redis.
 //! * `storage`: where those lie.
+//! * `apart`: a second server for those and for logs.
 //! * `queues`: queues, hosts, types, counts.
 //! * `waiting`: what a worker could claim now.
 //! * `schedules`: schedules, and which host leads.
@@ -21,10 +23,15 @@
 //! * `plugins`: files that all hosts share.
 //! * `llm`: what hosts share about language models.
 //! * `history`: what the last two days were like.
+//! * `celery`: messages and results of Celery, and the outbox between them and jobs.
 //! * `events`: what other processes publish.
+//! * `changes`: what happened to all jobs of late.
 //! * `pack`: how records travel. `seal`: encryption of what they hold.
 
 mod accounts;
+mod apart;
+mod celery;
+mod changes;
 mod errors;
 mod events;
 mod history;
@@ -32,12 +39,15 @@ mod jobs;
 mod kv;
 mod limits;
 mod link;
+mod live;
 mod llm;
+mod logs;
 mod maintenance;
 mod objects;
 mod pack;
 mod plugins;
 mod queues;
+mod routes;
 mod schedules;
 mod script;
 mod seal;
@@ -47,17 +57,25 @@ mod work;
 mod workflows;
 
 pub use accounts::AuditEntry;
+pub use apart::ResultsOptions;
+pub use celery::{
+    CeleryBroker, CeleryDead, CeleryEntry, CeleryListener, CeleryOperation, CeleryPeeked, CeleryTake,
+    CeleryTaken, CeleryWhat,
+};
+pub use changes::{CHANGES_KEPT, Change, Changes, Labels, Place};
 pub use errors::{ErrorGroup, ErrorOrder};
 pub use events::{Message, Subscription};
 pub use history::{Counted, Deploy, HISTORY_MINUTES, Level, Minute};
 pub use jobs::{
-    Checkpoint, ControlAnswer, Created, Filter, LogPage, NewJob, Page, Retention, SignalAnswer, Span, View,
+    Checkpoint, ControlAnswer, Created, Filter, NewJob, Page, Retention, SignalAnswer, Span, View,
 };
 pub use limits::{Flow, Known};
 pub use link::Tls;
+pub use logs::{LogPage, Unwritten};
 pub use objects::ObjectOptions;
 pub use plugins::{NewPlugin, SharedPlugin};
 pub use queues::Queue;
+pub use routes::{MISMATCHES_MAX, Mismatch, ROUTE_CHANGES_MAX};
 pub use schedules::{FireRequest, Fired, Outcome, PutAnswer, ScheduleState, StoredSchedule};
 pub use seal::{KEY_BYTES, Keyring};
 pub use waiting::Waiting;
@@ -103,6 +121,8 @@ pub struct Options {
     pub log_lines_max: u32,
     /// Where long results and output records go; `None`: they stay in Redis.
     pub objects: Option<ObjectOptions>,
+    /// A second server for long results and output records, instead of an object storage, and for logs.
+    pub results: Option<ResultsOptions>,
     /// Who is told of the ends of all jobs of some types.
     pub webhooks: Vec<WebhookRule>,
     /// Keys that values are sealed with; by default there are none.
@@ -142,6 +162,7 @@ impl Options {
             crashes_max: 3,
             log_lines_max: 1_000,
             objects: None,
+            results: None,
             webhooks: Vec::new(),
             encryption: Keyring::default(),
         }
@@ -235,6 +256,8 @@ struct Inner {
     scripts: Scripts,
     clock: Clock,
     objects: Option<Objects>,
+    /// The second server.
+    results: Option<Arc<Link>>,
     /// Jobs created so far: the next ones go to the partitions after theirs.
     created: AtomicU64,
     /// Where retention stopped in each index.
@@ -296,10 +319,17 @@ impl Store {
         }
         let link = Link::open(&options.url, &options.tls)?;
         let version = check_server(&link).await?;
-        let objects = options.objects.as_ref().map(Objects::open).transpose()?;
+        let results =
+            options.results.as_ref().map(|second| Link::open(&second.url, &options.tls)).transpose()?;
+        let results = results.map(Arc::new);
+        if let Some(second) = &results {
+            apart::check(second).await?;
+        }
+        let objects = Objects::open(&options, results.as_ref())?;
         let inner = Inner {
             options,
             objects,
+            results,
             link,
             scripts: Scripts::new(version >= SHEBANG_SINCE),
             clock: Clock {
@@ -397,6 +427,31 @@ impl Store {
     /// The partition of a job. An identifier of a deployment with more partitions stays readable.
     fn partition_of(&self, id: &JobId) -> u16 {
         id.partition()
+    }
+
+    /// Did the server of a partition not answer lately? Only ever so in a Cluster.
+    #[must_use]
+    pub fn is_away(&self, partition: u16) -> bool {
+        self.inner.link.is_away(&format!("{}{partition}", self.inner.options.prefix))
+    }
+
+    /// The partition of jobs that a key stands for.
+    #[must_use]
+    pub fn partition_of_key(&self, key: &str) -> u16 {
+        (jobs::hash(key) % u64::from(self.partitions())) as u16
+    }
+
+    /// A partition for something that belongs to none: by turns, as `number` grows, and one that answers.
+    #[must_use]
+    pub fn any_partition(&self, number: u64) -> u16 {
+        self.answering((number % u64::from(self.partitions())) as u16)
+    }
+
+    /// The first partition from this one on whose server answers; this one where none does.
+    fn answering(&self, partition: u16) -> u16 {
+        let partitions = self.partitions();
+        let from_here = (0..partitions).map(|step| (partition + step) % partitions);
+        from_here.into_iter().find(|partition| !self.is_away(*partition)).unwrap_or(partition)
     }
 
     fn control_channel(&self) -> String {

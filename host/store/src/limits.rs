@@ -114,7 +114,8 @@ impl Store {
     /// The server does not answer.
     pub async fn all_limits(&self) -> Result<BTreeMap<String, Limits>, Error> {
         let mut command = redis::cmd("HGETALL");
-        command.arg(format!("{}limits", self.head(0)));
+        // Every partition has all of them.
+        command.arg(format!("{}limits", self.head(self.answering(0))));
         let stored: HashMap<String, Vec<u8>> = self.inner.link.any(&command).await?;
         stored.into_iter().map(|(queue, packed)| Ok((queue.clone(), unpack(&queue, &packed)?))).collect()
     }

@@ -3,6 +3,10 @@
 //! A connection is made when it is needed and thrown away after an error that says that it is of no use any more.
 //! Where repeating is safe the command is sent again, after growing, jittered pauses. All callers share one
 //! connection, so that commands of many travel together.
+//!
+//! The client of a Cluster stops all commands while it looks for a server that does not answer. So there are two
+//! connections to a Cluster: keys whose server did not answer go by the second one until it does, and hold up only each
+//! other.
 
 use crate::Error;
 use redis::{
@@ -15,9 +19,13 @@ use redis::{
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 use std::{
+    collections::HashMap,
     fmt,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
+    sync::{
+        Mutex as Lock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 use tokio::sync::Mutex;
 
@@ -27,10 +35,16 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// Sendings in all, where repeating is safe: a server that restarts or fails over is often back by then.
 const SENDS_MAX: u32 = 5;
-/// The same inside the client of a Cluster, which finds the new master of a slot meanwhile.
-const CLUSTER_SENDS_MAX: u32 = 4;
+/// The same to a server of a Cluster that did not answer lately: whoever wants to know asks again.
+const AWAY_SENDS_MAX: u32 = 2;
+/// Repetitions inside the client of a Cluster, which finds the new master of a slot meanwhile.
+const CLUSTER_REPEATS_MAX: u32 = 2;
 /// Longest pause between two of those: the partitions of a master that is gone must not take long to say so.
-const CLUSTER_PAUSE_MAX: Duration = Duration::from_millis(250);
+const CLUSTER_PAUSE_MAX: Duration = Duration::from_millis(100);
+/// A command to a Cluster that is given up without an answer after so long counts as one to a server that is away.
+const SILENT: Duration = Duration::from_millis(500);
+/// Longest wait for a connection that replaces one which still serves others.
+const REPLACE_MAX: Duration = Duration::from_secs(2);
 /// First pause between two of them; each following one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
 
@@ -83,29 +97,133 @@ impl Tls {
     }
 }
 
+/// A connection in use.
+struct Current {
+    /// So that one that broke is replaced once.
+    number: u64,
+    since: Instant,
+    connection: Connection,
+    /// Its map of the Cluster may be old: it is replaced as soon as another one stands.
+    is_old: bool,
+}
+
+/// Which connection a command goes by; only a Cluster has the second.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Main = 0,
+    Away = 1,
+}
+
 /// The connection of a store.
 pub(crate) struct Link {
     kind: Kind,
-    /// The connection and its number, so that one that broke is replaced once.
-    current: Mutex<Option<(u64, Connection)>>,
+    /// Number of the database; 0 on a Cluster.
+    database: i64,
+    current: [Mutex<Option<Current>>; 2],
     numbers: AtomicU64,
+    /// Hash tags of keys whose server did not answer, and since when.
+    away: Lock<HashMap<String, Instant>>,
+}
+
+/// Notes that a server is away when a command is given up that it left without an answer.
+struct Patience<'a> {
+    link: &'a Link,
+    lane: Lane,
+    tag: Option<&'a str>,
+    began: Instant,
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        let Some(tag) = self.tag.filter(|_| self.began.elapsed() >= SILENT) else { return };
+        self.link.missed(tag);
+        // Its map of the Cluster may be old. Where it is locked, somebody is connecting.
+        if self.lane == Lane::Away
+            && let Ok(mut current) = self.link.current[self.lane as usize].try_lock()
+        {
+            *current = None;
+        }
+    }
 }
 
 impl Link {
     pub(crate) fn open(url: &str, tls: &Tls) -> Result<Self, Error> {
-        Ok(Self { kind: Kind::parse(url, tls)?, current: Mutex::new(None), numbers: AtomicU64::new(0) })
+        let (kind, database) = Kind::parse(url, tls)?;
+        Ok(Self {
+            kind,
+            database,
+            current: [Mutex::new(None), Mutex::new(None)],
+            numbers: AtomicU64::new(0),
+            away: Lock::default(),
+        })
+    }
+
+    /// The database that scripts begin in.
+    pub(crate) fn database(&self) -> i64 {
+        self.database
+    }
+
+    fn away(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Did the server of keys with this hash tag not answer lately? Only ever so in a Cluster.
+    pub(crate) fn is_away(&self, tag: &str) -> bool {
+        self.is_cluster() && self.away().contains_key(tag)
+    }
+
+    fn lane(&self, tag: Option<&str>) -> Lane {
+        if tag.is_some_and(|tag| self.away().contains_key(tag)) { Lane::Away } else { Lane::Main }
+    }
+
+    /// A server of a Cluster did not answer.
+    fn missed(&self, tag: &str) {
+        let mut away = self.away();
+        if !away.contains_key(tag) {
+            tracing::warn!(tag, "a server of the Cluster does not answer");
+            away.insert(tag.to_owned(), Instant::now());
+        }
+    }
+
+    /// It answered. The first connection may still look for it where it was.
+    async fn answered(&self, tag: &str) {
+        let since = self.away().remove(tag);
+        if let Some(since) = since {
+            tracing::info!(tag, "the server of the Cluster answers again");
+            if let Some(current) = &mut *self.current[Lane::Main as usize].lock().await {
+                current.is_old |= current.since < since;
+            }
+        }
     }
 
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.kind, Kind::Cluster(..))
     }
 
-    async fn connection(&self) -> Result<(u64, Connection), RedisError> {
-        let mut current = self.current.lock().await;
-        if let Some((number, connection)) = &*current {
-            return Ok((*number, connection.clone()));
+    async fn connection(&self, lane: Lane) -> Result<(u64, Connection), RedisError> {
+        let mut current = self.current[lane as usize].lock().await;
+        match &mut *current {
+            Some(known) if !known.is_old => return Ok((known.number, known.connection.clone())),
+            Some(known) => {
+                known.is_old = false;
+                match tokio::time::timeout(REPLACE_MAX, self.connect()).await {
+                    Ok(Ok(connection)) => known.connection = connection,
+                    _ => tracing::warn!("the connection to the Cluster stays as it is"),
+                }
+                known.since = Instant::now();
+                return Ok((known.number, known.connection.clone()));
+            }
+            None => {}
         }
-        let connection = match &self.kind {
+        let connection = self.connect().await?;
+        let number = self.numbers.fetch_add(1, Relaxed) + 1;
+        let since = Instant::now();
+        *current = Some(Current { number, since, connection: connection.clone(), is_old: false });
+        Ok((number, connection))
+    }
+
+    async fn connect(&self) -> Result<Connection, RedisError> {
+        Ok(match &self.kind {
             Kind::Single(client) => {
                 Connection::One(client.get_multiplexed_async_connection_with_config(&config()).await?)
             }
@@ -113,19 +231,17 @@ impl Link {
                 Connection::One(client.lock().await.get_async_connection_with_config(&config()).await?)
             }
             Kind::Cluster(client, _) => Connection::Cluster(client.get_async_connection().await?),
-        };
-        let number = self.numbers.fetch_add(1, Relaxed) + 1;
-        *current = Some((number, connection.clone()));
-        Ok((number, connection))
+        })
     }
 
-    /// Forgets a connection that broke, or whose server is no longer the master. That of a Cluster heals itself: it
-    /// still serves those whose master is there.
-    async fn failed(&self, number: u64, error: &RedisError) {
-        let heals = self.is_cluster() && error.kind() != ErrorKind::ClusterConnectionNotFound;
+    /// Forgets a connection that broke, or whose server is no longer the master. The first one to a Cluster heals
+    /// itself: it still serves those whose master is there.
+    async fn failed(&self, lane: Lane, number: u64, error: &RedisError) {
+        let heals =
+            self.is_cluster() && lane == Lane::Main && error.kind() != ErrorKind::ClusterConnectionNotFound;
         if is_broken(error) && !heals {
-            let mut current = self.current.lock().await;
-            if current.as_ref().is_some_and(|(known, _)| *known == number) {
+            let mut current = self.current[lane as usize].lock().await;
+            if current.as_ref().is_some_and(|known| known.number == number) {
                 *current = None;
             }
         }
@@ -152,24 +268,35 @@ impl Link {
         command: &Cmd,
         within: Duration,
     ) -> Result<T, RedisError> {
-        let sent = async {
-            let (number, connection) = self.connection().await?;
-            match Request::One(command).send(connection).await {
-                Ok(answer) => Ok(answer),
-                Err(error) => {
-                    self.failed(number, &error).await;
-                    Err(error)
-                }
-            }
-        };
+        let tag = self.tag(Request::One(command));
+        let lane = self.lane(tag.as_deref());
+        let sent = self.send_once(lane, tag.as_deref(), Request::One(command));
         if let Ok(answered) = tokio::time::timeout(within, sent).await {
-            return answered;
+            return answered.map_err(|(_, error)| error);
         }
-        // Where it is locked, somebody is connecting.
-        if let Ok(mut current) = self.current.try_lock() {
+        // The first connection to a Cluster serves others. Where it is locked, somebody is connecting.
+        if (!self.is_cluster() || lane == Lane::Away)
+            && let Ok(mut current) = self.current[lane as usize].try_lock()
+        {
             *current = None;
         }
         Err(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {within:?}")).into())
+    }
+
+    /// Sends a command that may be repeated to a server that may be away: twice at most, because a connection may have
+    /// broken unnoticed, and within this time.
+    pub(crate) async fn soon<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+        within: Duration,
+    ) -> Result<T, RedisError> {
+        let began = Instant::now();
+        match self.probe(command, within).await {
+            Err(error) if is_passing(&error) && began.elapsed() < within / 2 => {
+                self.probe(command, within - began.elapsed()).await
+            }
+            other => other,
+        }
     }
 
     /// Sends a pipeline of reads. All its keys belong to one partition.
@@ -184,25 +311,66 @@ impl Link {
     ) -> Result<T, RedisError> {
         let mut pause = PAUSE_MIN;
         let mut sends = 1;
+        let tag = self.tag(request);
         loop {
-            let (happened, error) = match self.connection().await {
-                Ok((number, connection)) => match request.send(connection).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => {
-                        self.failed(number, &error).await;
-                        // What the server itself refuses did not happen.
-                        (!matches!(error.kind(), ErrorKind::Server(_)), error)
-                    }
-                },
-                Err(error) => (false, error),
+            let lane = self.lane(tag.as_deref());
+            let (happened, error) = match self.send_once(lane, tag.as_deref(), request).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
             };
-            if !is_passing(&error) || (happened && repeat == Repeat::Never) || sends >= SENDS_MAX {
+            let most = if lane == Lane::Away { AWAY_SENDS_MAX } else { SENDS_MAX };
+            if !is_passing(&error) || (happened && repeat == Repeat::Never) || sends >= most {
                 return Err(error);
             }
             tokio::time::sleep(jitter(pause)).await;
             pause *= 2;
             sends += 1;
         }
+    }
+
+    /// Sends once. An error says whether the command may have happened.
+    async fn send_once<T: FromRedisValue>(
+        &self,
+        lane: Lane,
+        tag: Option<&str>,
+        request: Request<'_>,
+    ) -> Result<T, (bool, RedisError)> {
+        let (number, connection) = self.connection(lane).await.map_err(|error| (false, error))?;
+        let mut patience = Patience { link: self, lane, tag, began: Instant::now() };
+        let sent = request.send(connection).await;
+        patience.tag = None;
+        match sent {
+            Ok(answer) => {
+                if let Some(tag) = tag.filter(|_| lane == Lane::Away) {
+                    self.answered(tag).await;
+                }
+                Ok(answer)
+            }
+            Err(error) => {
+                self.failed(lane, number, &error).await;
+                if let Some(tag) = tag.filter(|_| is_passing(&error)) {
+                    self.missed(tag);
+                }
+                // What the server itself refuses did not happen.
+                Err((!matches!(error.kind(), ErrorKind::Server(_)), error))
+            }
+        }
+    }
+
+    /// The hash tag of the keys of a command to a Cluster.
+    fn tag(&self, request: Request<'_>) -> Option<String> {
+        if !self.is_cluster() {
+            return None;
+        }
+        let command = match request {
+            Request::One(command) => command,
+            Request::Many(pipeline) => pipeline.cmd_iter().next()?,
+        };
+        // The key follows the name of a command; that of a script follows its digest and their number.
+        command.args_iter().skip(1).take(3).find_map(|argument| match argument {
+            redis::Arg::Simple(bytes) => tag_of(bytes),
+            _ => None,
+        })
     }
 
     /// A client of one server: of a Cluster the first that answers.
@@ -268,7 +436,8 @@ impl Request<'_> {
 }
 
 impl Kind {
-    fn parse(url: &str, tls: &Tls) -> Result<Self, Error> {
+    /// With the number of the database.
+    fn parse(url: &str, tls: &Tls) -> Result<(Self, i64), Error> {
         let wrong = |error: RedisError| Error::Setup(format!("the Redis address does not fit: {error}"));
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
         let (secure, sentinel) = match scheme {
@@ -276,7 +445,11 @@ impl Kind {
             "rediss-sentinel" => (true, true),
             "redis-cluster" => (false, false),
             "rediss-cluster" => (true, false),
-            _ => return Ok(Self::Single(Box::new(open(url, tls).map_err(wrong)?))),
+            _ => {
+                let client = open(url, tls).map_err(wrong)?;
+                let database = client.get_connection_info().redis_settings().db();
+                return Ok((Self::Single(Box::new(client)), database));
+            }
         };
         let plain = if secure { "rediss" } else { "redis" };
         let certificates = tls.certificates().filter(|_| secure);
@@ -297,12 +470,12 @@ impl Kind {
                 .response_timeout(ANSWER_MAX)
                 .tcp_settings(TcpSettings::default().set_nodelay(true))
                 // A claim that a lost answer makes it send again is refused by its token.
-                .retries(CLUSTER_SENDS_MAX)
+                .retries(CLUSTER_REPEATS_MAX)
                 .max_retry_wait(CLUSTER_PAUSE_MAX.as_millis() as u64);
             if let Some(certificates) = certificates {
                 builder = builder.certs(certificates);
             }
-            return Ok(Self::Cluster(Box::new(builder.build().map_err(wrong)?), nodes));
+            return Ok((Self::Cluster(Box::new(builder.build().map_err(wrong)?), nodes), 0));
         }
         let (master, database) = path.split_once('/').unwrap_or((path, ""));
         if master.is_empty() {
@@ -339,7 +512,7 @@ impl Kind {
                 .set_client_to_sentinel_certificates(certificates.clone())
                 .set_client_to_redis_certificates(certificates);
         }
-        Ok(Self::Sentinel(Box::new(Mutex::new(builder.build().map_err(wrong)?))))
+        Ok((Self::Sentinel(Box::new(Mutex::new(builder.build().map_err(wrong)?))), server.db()))
     }
 }
 
@@ -358,6 +531,13 @@ fn config() -> redis::AsyncConnectionConfig {
     redis::AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_MAX))
         .set_response_timeout(Some(ANSWER_MAX))
+}
+
+/// What stands in the braces that a key begins with.
+fn tag_of(key: &[u8]) -> Option<String> {
+    let rest = key.strip_prefix(b"{")?;
+    let end = rest.iter().position(|byte| *byte == b'}')?;
+    std::str::from_utf8(&rest[..end]).ok().map(str::to_owned)
 }
 
 /// Is the connection of no use any more?
@@ -416,6 +596,25 @@ mod tests {
         ] {
             assert!(Link::open(url, &Tls::default()).is_ok(), "{url}");
         }
+    }
+
+    #[test]
+    fn a_command_to_a_cluster_is_known_by_the_tag_of_its_key() {
+        let cluster = Link::open("redis-cluster://a", &Tls::default()).unwrap();
+        let single = Link::open("redis://a", &Tls::default()).unwrap();
+        let mut get = redis::cmd("GET");
+        get.arg("{wm3}:idem:x");
+        let mut script = redis::cmd("EVALSHA");
+        script.arg("0123").arg(1).arg("{wm12}:").arg("{no}");
+        let mut many = redis::pipe();
+        many.hgetall("{wm}:hosts").get("{wm}:leader");
+        assert_eq!(cluster.tag(Request::One(&get)).as_deref(), Some("wm3"));
+        assert_eq!(cluster.tag(Request::One(&script)).as_deref(), Some("wm12"));
+        assert_eq!(cluster.tag(Request::Many(&many)).as_deref(), Some("wm"));
+        assert_eq!(cluster.tag(Request::One(&redis::cmd("TIME"))), None);
+        assert_eq!(single.tag(Request::One(&get)), None);
+        cluster.missed("wm3");
+        assert!(cluster.is_away("wm3") && !cluster.is_away("wm12"));
     }
 
     #[test]

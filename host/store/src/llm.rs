@@ -32,6 +32,28 @@ impl Store {
         Ok(())
     }
 
+    /// Whether `asker`, a unique word, is the one that asks for this answer now, for `ttl_ms` unless it asks again here.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn llm_take_off(&self, key: &str, asker: &str, ttl_ms: u64) -> Result<bool, Error> {
+        let mut call = self.call_at(&self.inner.scripts.llm_flight, self.global(""));
+        call.arg("take").arg(key).arg(asker).arg(ttl_ms);
+        let taken: u8 = call.run_once().await?;
+        Ok(taken == 1)
+    }
+
+    /// Others may ask for this answer.
+    ///
+    /// # Errors
+    /// The server does not answer: they may when the time is over.
+    pub async fn llm_land(&self, key: &str, asker: &str) -> Result<(), Error> {
+        let mut call = self.call_at(&self.inner.scripts.llm_flight, self.global(""));
+        call.arg("leave").arg(key).arg(asker).arg(0);
+        let _: u8 = call.run_once().await?;
+        Ok(())
+    }
+
     /// Books the estimate of a request, if limits and budgets leave room for it.
     ///
     /// # Errors

@@ -59,6 +59,9 @@ impl Store {
                 }
                 mended += self.reconcile_all(partition, "counts", &name).await?;
             }
+            for (queue, _) in self.scan(&format!("{}depth", self.head(partition))).await? {
+                mended += self.reconcile_all(partition, "depth", &queue).await?;
+            }
         }
         Ok(mended)
     }

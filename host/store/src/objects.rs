@@ -5,17 +5,24 @@
 //! takes waste away when its time has come. So no object stays behind, whoever dies when, and none is taken from a
 //! job: a commit whose object was swept meanwhile is refused like one whose claim was lost.
 //!
-//! When the storage does not answer, a value stays in Redis: a job is not held up for want of room elsewhere.
+//! When the storage does not answer, a value stays in Redis: a job is not held up for want of room elsewhere. Those that
+//! follow stay too, for a moment: not every commit shall wait for the storage.
 
-use crate::{Commit, Error, Store, Then, pack, seal::Kind, storage::Storage};
+use crate::{Commit, Error, Options, Store, Then, link::Link, pack, seal::Kind, storage::Storage};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 use waymark_job::JobId;
 
 /// How long an object may wait for the commit that refers to it, milliseconds. Longer than any outage of Redis after
 /// which a worker could still hold its claim.
 const UNCOMMITTED_MS: u64 = 86_400_000;
+/// How long a storage that did not answer is left alone.
+const AWAY: Duration = Duration::from_secs(2);
 /// Objects taken away in one call.
 const SWEEP_MAX: usize = 100;
 
@@ -34,6 +41,8 @@ pub struct ObjectOptions {
 pub(crate) struct Objects {
     storage: Storage,
     above_bytes: usize,
+    /// It did not answer, and is not asked before.
+    away_until: Mutex<Option<Instant>>,
 }
 
 /// What Redis keeps of an object: the character U+0001, which no JSON text begins with, and this as JSON. Scripts look
@@ -53,9 +62,25 @@ struct Reference {
 const MARK: char = '\u{1}';
 
 impl Objects {
-    pub(crate) fn open(options: &ObjectOptions) -> Result<Self, Error> {
-        let storage = Storage::open(&options.url, &options.settings)?;
-        Ok(Self { storage, above_bytes: options.above_bytes })
+    /// Opens the storage that is configured, if any is.
+    pub(crate) fn open(options: &Options, second: Option<&Arc<Link>>) -> Result<Option<Self>, Error> {
+        let (storage, above_bytes) = match (&options.objects, &options.results, second) {
+            (Some(objects), _, _) => (Storage::open(&objects.url, &objects.settings)?, objects.above_bytes),
+            (None, Some(results), Some(second)) => {
+                (Storage::Redis(second.clone(), options.prefix.clone()), results.above_bytes)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Self { storage, above_bytes, away_until: Mutex::default() }))
+    }
+
+    fn is_away(&self) -> bool {
+        let until = *self.away_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn failed(&self) {
+        *self.away_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + AWAY);
     }
 }
 
@@ -80,10 +105,14 @@ impl Store {
         let values = values.map(|(at, value)| (format!("{}-{at}", commit.step), Kind::Output, value));
         let values = values.chain(result.map(|value| ("result".to_owned(), Kind::Result, value)));
         for (name, kind, value) in values.filter(|(.., value)| value.len() > objects.above_bytes) {
+            if objects.is_away() {
+                return;
+            }
             match self.put_object(objects, &commit.id, format!("{stem}-{name}"), kind, value).await {
                 Ok(reference) => *value = reference,
                 Err(error) => {
-                    tracing::warn!(job_id = %commit.id, %error, "a long value stays in Redis");
+                    tracing::warn!(job_id = %commit.id, %error, "long values stay in Redis for a moment");
+                    objects.failed();
                     return;
                 }
             }
@@ -119,7 +148,8 @@ impl Store {
             .map_err(|error| Error::corrupt("a reference to an object", error))?;
         let missing = |why: String| Error::Object { path: reference.path.clone(), why };
         let Some(objects) = &self.inner.objects else {
-            return Err(missing("this host has no results.storage configured".to_owned()));
+            let settings = "results.storage or redis.results_url";
+            return Err(missing(format!("this host has no {settings} configured")));
         };
         let Some(content) = objects.storage.get(&reference.path).await? else {
             return Err(missing("it is not there".to_owned()));

@@ -59,6 +59,10 @@ pub(crate) fn record(record: &Record) -> Result<Vec<u8>, Error> {
     rmp_serde::to_vec_named(record).map_err(|error| Error::corrupt("a record", error))
 }
 
+pub(crate) fn read_record(bytes: &[u8]) -> Result<Record, Error> {
+    rmp_serde::from_slice(bytes).map_err(|error| Error::corrupt("a record", error))
+}
+
 /// Shorter, where compression makes it so.
 pub(crate) fn compressed(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
     if bytes.len() > COMPRESS_ABOVE {
@@ -107,10 +111,13 @@ struct Announcement<'a> {
     webhooks: &'a [Webhook],
     #[serde(rename = "tr", skip_serializing_if = "Option::is_none")]
     trace: Option<&'a Trace>,
+    #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
+    celery: Option<&'a str>,
 }
 
-pub(crate) fn announcement(run: u32, webhooks: &[Webhook], trace: Option<&Trace>) -> Result<Vec<u8>, Error> {
-    rmp_serde::to_vec_named(&Announcement { run, webhooks, trace })
+pub(crate) fn announcement(run: u32, spec: &Spec, trace: Option<&Trace>) -> Result<Vec<u8>, Error> {
+    let (webhooks, celery) = (&spec.webhooks, spec.celery.as_deref());
+    rmp_serde::to_vec_named(&Announcement { run, webhooks, trace, celery })
         .map_err(|error| Error::corrupt("webhooks", error))
 }
 
@@ -157,6 +164,12 @@ pub(crate) fn read_state(id: &JobId, bytes: Option<&[u8]>) -> Result<(State, Rec
 
 pub(crate) fn state(letter: char) -> Result<State, Error> {
     State::from_letter(letter).ok_or_else(|| Error::corrupt("a state", format!("letter {letter:?}")))
+}
+
+/// A job that changed, as the scripts tell it: `id:letter`.
+pub(crate) fn change(text: &str) -> Option<(JobId, State)> {
+    let (id, letter) = text.split_once(':')?;
+    Some((JobId::parse(id).ok()?, State::from_letter(letter.chars().next()?)?))
 }
 
 #[derive(Serialize, Deserialize)]

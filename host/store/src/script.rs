@@ -1,7 +1,11 @@
 //! Calling scripts by digest.
 
-use crate::{Error, Store, link::Repeat};
+use crate::{
+    Error, Store,
+    link::{Link, Repeat},
+};
 use redis::{FromRedisValue, ToRedisArgs};
+use std::time::Duration;
 
 const INCLUDE: &str = include_str!("../lua/include.lua");
 
@@ -26,8 +30,10 @@ pub(crate) struct Scripts {
     pub(crate) move_jobs: Script,
     pub(crate) replayed: Script,
     pub(crate) append_logs: Script,
+    pub(crate) note_logs: Script,
     pub(crate) read_logs: Script,
     pub(crate) read_jobs: Script,
+    pub(crate) read_labels: Script,
     pub(crate) forget_errors: Script,
     pub(crate) read_schedules: Script,
     pub(crate) schedule_put: Script,
@@ -35,14 +41,22 @@ pub(crate) struct Scripts {
     pub(crate) schedule_fire: Script,
     pub(crate) schedule_ran: Script,
     pub(crate) lead: Script,
+    pub(crate) route_put: Script,
     pub(crate) kv: Script,
     pub(crate) plugin_share: Script,
+    pub(crate) llm_flight: Script,
     pub(crate) llm_take: Script,
     pub(crate) llm_settle: Script,
     pub(crate) expire_keys: Script,
     pub(crate) reconcile: Script,
     pub(crate) take_waste: Script,
     pub(crate) expire_results: Script,
+    pub(crate) celery_peek: Script,
+    pub(crate) celery_take: Script,
+    pub(crate) celery_settle: Script,
+    pub(crate) celery_revoke: Script,
+    pub(crate) celery_requeue: Script,
+    pub(crate) celery_at: Script,
 }
 
 impl Scripts {
@@ -76,8 +90,10 @@ impl Scripts {
             move_jobs: script(include_str!("../lua/move.lua")),
             replayed: script(include_str!("../lua/replayed.lua")),
             append_logs: script(include_str!("../lua/append_logs.lua")),
+            note_logs: script(include_str!("../lua/note_logs.lua")),
             read_logs: script(include_str!("../lua/read_logs.lua")),
             read_jobs: script(include_str!("../lua/read_jobs.lua")),
+            read_labels: script(include_str!("../lua/read_labels.lua")),
             forget_errors: script(include_str!("../lua/forget_errors.lua")),
             read_schedules: script(include_str!("../lua/read_schedules.lua")),
             schedule_put: script(include_str!("../lua/schedule_put.lua")),
@@ -85,21 +101,37 @@ impl Scripts {
             schedule_fire: script(include_str!("../lua/schedule_fire.lua")),
             schedule_ran: script(include_str!("../lua/schedule_ran.lua")),
             lead: script(include_str!("../lua/lead.lua")),
+            route_put: script(include_str!("../lua/route_put.lua")),
             kv: script(include_str!("../lua/kv.lua")),
             plugin_share: script(include_str!("../lua/plugin_share.lua")),
+            llm_flight: script(include_str!("../lua/llm_flight.lua")),
             llm_take: script(include_str!("../lua/llm_take.lua")),
             llm_settle: script(include_str!("../lua/llm_settle.lua")),
             expire_keys: script(include_str!("../lua/expire_keys.lua")),
             reconcile: script(include_str!("../lua/reconcile.lua")),
             take_waste: script(include_str!("../lua/take_waste.lua")),
             expire_results: script(include_str!("../lua/expire_results.lua")),
+            celery_peek: script(include_str!("../lua/celery_peek.lua")),
+            celery_take: script(&with_create(include_str!("../lua/celery_take.lua"))),
+            celery_settle: script(include_str!("../lua/celery_settle.lua")),
+            celery_revoke: script(include_str!("../lua/celery_revoke.lua")),
+            celery_requeue: script(include_str!("../lua/celery_requeue.lua")),
+            celery_at: script(include_str!("../lua/celery_at.lua")),
         }
     }
+}
+
+/// A script that creates jobs as `create.lua` does, which stands in front of it as a function of its arguments.
+fn with_create(source: &str) -> String {
+    let (first, rest) = source.split_once('\n').unwrap_or(("", source));
+    let (_, create) = include_str!("../lua/create.lua").split_once('\n').unwrap_or_default();
+    format!("{first}\nlocal function create(ARGV)\n{create}\nend\n{rest}")
 }
 
 /// The arguments of one call.
 pub(crate) struct Call<'a> {
     store: &'a Store,
+    link: &'a Link,
     script: &'a Script,
     command: redis::Cmd,
     head: String,
@@ -114,7 +146,12 @@ impl Store {
     pub(crate) fn call_at<'a>(&'a self, script: &'a Script, head: String) -> Call<'a> {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&script.digest).arg(1).arg(&head);
-        Call { store: self, script, command, head }
+        Call { store: self, link: &self.inner.link, script, command, head }
+    }
+
+    /// The same on another server than the one that has the jobs.
+    pub(crate) fn call_on<'a>(&'a self, link: &'a Link, script: &'a Script, partition: u16) -> Call<'a> {
+        Call { link, ..self.call(script, partition) }
     }
 }
 
@@ -138,22 +175,36 @@ impl<'a> Call<'a> {
         self.run_as(Repeat::Never).await
     }
 
+    /// The same for a server that may be away: see [`Link::soon`].
+    pub(crate) async fn run_soon<T: FromRedisValue>(&self, within: Duration) -> Result<T, redis::RedisError> {
+        match self.link.soon(&self.command, within).await {
+            Err(error) if is_unknown(&error) => self.link.soon(&self.with_source(), within).await,
+            other => other,
+        }
+    }
+
     async fn run_as<T: FromRedisValue>(&self, repeat: Repeat) -> Result<T, Error> {
-        let link = &self.store.inner.link;
-        match link.send(repeat, &self.command).await {
-            // A server that restarted or took over does not know the script: it is given it.
-            Err(error) if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript) => {
-                let mut load = redis::cmd("EVAL");
-                load.arg(&self.script.source).arg(1).arg(&self.head);
-                // The first four parts are the command, the digest, the number of keys and the key.
-                for argument in self.command.args_iter().skip(4) {
-                    if let redis::Arg::Simple(bytes) = argument {
-                        load.arg(bytes);
-                    }
-                }
-                Ok(link.send(repeat, &load).await?)
-            }
+        match self.link.send(repeat, &self.command).await {
+            Err(error) if is_unknown(&error) => Ok(self.link.send(repeat, &self.with_source()).await?),
             other => Ok(other?),
         }
     }
+
+    /// The same call with the script itself.
+    fn with_source(&self) -> redis::Cmd {
+        let mut load = redis::cmd("EVAL");
+        load.arg(&self.script.source).arg(1).arg(&self.head);
+        // The first four parts are the command, the digest, the number of keys and the key.
+        for argument in self.command.args_iter().skip(4) {
+            if let redis::Arg::Simple(bytes) = argument {
+                load.arg(bytes);
+            }
+        }
+        load
+    }
+}
+
+/// A server that restarted or took over does not know the script: it is given it.
+fn is_unknown(error: &redis::RedisError) -> bool {
+    error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript)
 }

@@ -1,8 +1,8 @@
-//! Where long values lie: files of a directory, or objects of S3-compatible storage.
+//! Where long values lie: files of a directory, objects of S3-compatible storage, or a second Redis.
 //!
 //! Three verbs, each safe to repeat. What was put is kept before the call returns.
 
-use crate::Error;
+use crate::{Error, apart, link::Link};
 use object_store::{
     ClientOptions, ObjectStoreExt as _, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
@@ -13,9 +13,11 @@ use std::{
     io,
     path::{self, PathBuf},
     str::FromStr as _,
+    sync::Arc,
     time::Duration,
 };
 use tokio::{fs, io::AsyncWriteExt as _};
+use waymark_job::JobId;
 
 /// Longest wait for the storage.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -24,6 +26,8 @@ pub(crate) enum Storage {
     Directory(PathBuf),
     /// With the first part of every object's path.
     S3(Box<AmazonS3>, Path),
+    /// With the first part of every key.
+    Redis(Arc<Link>, String),
 }
 
 impl Storage {
@@ -59,6 +63,12 @@ impl Storage {
                 bucket.put(&object(prefix, path), content.into()).await?;
                 Ok(())
             }
+            Self::Redis(second, prefix) => {
+                let mut command = redis::cmd("SET");
+                command.arg(format!("{}object:{path}", head(prefix, path)?)).arg(content);
+                let _: String = second.soon(&command, apart::ANSWER_MAX).await.map_err(apart::away)?;
+                Ok(())
+            }
         }
     }
 
@@ -77,6 +87,11 @@ impl Storage {
                     Err(object_store::Error::NotFound { .. }) => Ok(None),
                     Err(error) => Err(error.into()),
                 }
+            }
+            Self::Redis(second, prefix) => {
+                let mut command = redis::cmd("GET");
+                command.arg(format!("{}object:{path}", head(prefix, path)?));
+                second.soon(&command, apart::ANSWER_MAX).await.map_err(apart::away)
             }
         }
     }
@@ -100,8 +115,37 @@ impl Storage {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
                 Err(error) => Err(error.into()),
             },
+            Self::Redis(second, prefix) => {
+                let head = head(prefix, path)?;
+                let mut command = redis::cmd("UNLINK");
+                let Some(id) = path.strip_prefix(LOG) else {
+                    command.arg(format!("{head}object:{path}"));
+                    let _: u64 = second.soon(&command, apart::ANSWER_MAX).await.map_err(apart::away)?;
+                    return Ok(());
+                };
+                command.arg(format!("{head}log:{id}"));
+                let counts = ["logbytes", "dropped"].map(|name| {
+                    let mut command = redis::cmd("HDEL");
+                    command.arg(format!("{head}{name}")).arg(id);
+                    command
+                });
+                for command in [&command].into_iter().chain(&counts) {
+                    let _: u64 = second.soon(command, apart::ANSWER_MAX).await.map_err(apart::away)?;
+                }
+                Ok(())
+            }
         }
     }
+}
+
+/// What the path of a job's log begins with (`delete.lua`); the job's id follows.
+const LOG: &str = "log:";
+
+/// The head of the keys of the job whose object or log this is.
+fn head(prefix: &str, path: &str) -> Result<String, Error> {
+    let name = path.strip_prefix(LOG).unwrap_or(path).split('/').next().unwrap_or_default();
+    let id = JobId::parse(name).map_err(|_| Error::corrupt("an object's path", path))?;
+    Ok(format!("{{{prefix}{}}}:", id.partition()))
 }
 
 /// A damaged reference must not lead out of the directory.

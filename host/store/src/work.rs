@@ -500,7 +500,10 @@ impl Store {
                 None => call.arg(""),
             };
             match &record.error {
-                Some(error) if matches!(commit.then, Then::Failed | Then::Retry { .. }) => {
+                // What goes wrong in a copy is no failure of its type.
+                Some(error)
+                    if matches!(commit.then, Then::Failed | Then::Retry { .. }) && spec.shadow.is_none() =>
+                {
                     call.arg(pack::failure(&spec.job_type, error, record.version.as_deref())?)
                 }
                 _ => call.arg(""),
@@ -513,10 +516,10 @@ impl Store {
                 _ => call.arg(format!("{took}|")),
             };
             call.arg(commit.outputs.len()).arg(commit.children.len()).arg(commit.base_step);
-            if spec.webhooks.is_empty() {
+            if spec.webhooks.is_empty() && spec.celery.is_none() {
                 call.arg("");
             } else {
-                call.arg(pack::announcement(record.run, &spec.webhooks, commit.trace.as_ref())?);
+                call.arg(pack::announcement(record.run, spec, commit.trace.as_ref())?);
             }
             for output in &commit.outputs {
                 call.arg(&*pack::value(&commit.id, Kind::Output, output, self.keyring())?);

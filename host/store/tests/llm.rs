@@ -39,6 +39,23 @@ async fn an_answer_is_kept_until_it_expires() {
 }
 
 #[tokio::test]
+async fn one_of_many_asks_until_it_leaves_or_falls_silent() {
+    let world = World::new().await;
+    let store = &world.store;
+    assert!(store.llm_take_off("k", "a", 60_000).await.unwrap());
+    let taken = world.dump();
+    assert!(!store.llm_take_off("k", "b", 60_000).await.unwrap());
+    store.llm_land("k", "b").await.unwrap();
+    assert_eq!(taken, world.dump(), "whoever does not hold it changes nothing");
+    assert!(store.llm_take_off("k", "a", 60_000).await.unwrap(), "it goes on");
+    assert!(store.llm_take_off("other", "b", 60_000).await.unwrap());
+    store.llm_land("k", "a").await.unwrap();
+    assert!(store.llm_take_off("k", "b", 1).await.unwrap());
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert!(store.llm_take_off("k", "c", 60_000).await.unwrap(), "the one before fell silent");
+}
+
+#[tokio::test]
 async fn rates_are_buckets_that_all_share() {
     let world = World::new().await;
     let requests = Take { requests_per_minute: Some(2), ..take() };

@@ -395,7 +395,14 @@ async fn damaged_indexes_and_counts_are_mended() {
     let _: () = connection.zrem("{wm0}:due", scheduled.as_str()).unwrap();
     let _: () = connection.hset("{wm0}:counts", format!("{TYPE}|q"), 77).unwrap();
     let _: () = connection.hset("{wm0}:counts", format!("{TYPE}|r"), -3).unwrap();
-    assert!(world.store.reconcile().await.unwrap() >= 8);
+    let mut keyed = support::job(TYPE);
+    (keyed.spec.queue, keyed.spec.key) = ("night".into(), Some("tenant".into()));
+    world.create(keyed).await;
+    let _: () = connection.hset("{wm0}:depth", TYPE, 77).unwrap();
+    let _: () = connection.hset("{wm0}:depth", "night", -1).unwrap();
+    let _: () = connection.hset("{wm0}:depth", "nobody", 5).unwrap();
+    let _: () = connection.hset("{wm0}:lanes", "night/tenant", 9).unwrap();
+    assert!(world.store.reconcile().await.unwrap() >= 12);
     world.check_ledger();
     assert_eq!(world.store.reconcile().await.unwrap(), 0);
 }

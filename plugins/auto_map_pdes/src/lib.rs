@@ -1,7 +1,8 @@
 //! The job type `auto_map_pdes`: for each attribute of a report, the physical data element (a column of a table) that holds it.
 //!
-//! Each step scores some attributes against the whole catalogue and keeps their best candidates ([`score`]); the last one
-//! chooses among them ([`choose`]), each attribute for itself or one to one.
+//! Where a connection is named, some values of each column are read first ([`evidence`]). Each step then scores some attributes
+//! against the whole catalogue and keeps their best candidates ([`score`]), which a language model ranks where it is asked for
+//! ([`rank`]); the last one chooses among them ([`choose`]), each attribute for itself or one to one.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,8 @@ use waymark_report::{Attribute, DataType};
 use waymark_sdk::prelude::*;
 
 pub mod choose;
+pub mod evidence;
+pub mod rank;
 pub mod score;
 
 use score::Ready;
@@ -51,6 +54,12 @@ pub struct Input {
     #[serde(default = "candidates_max")]
     #[schemars(range(min = 1, max = 8))]
     pub candidates_max: usize,
+    /// A connection that is granted: elements without samples are shown with some values of their columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// Let a language model rank the best candidates, where one is granted.
+    #[serde(default)]
+    pub ask_model: bool,
 }
 
 fn min_confidence() -> f64 {
@@ -172,6 +181,12 @@ pub struct AutoMap {
     plan: Input,
     /// For each attribute so far, the best first.
     candidates: Vec<Vec<Candidate>>,
+    /// Elements whose values were read.
+    #[serde(default)]
+    read: usize,
+    /// Attributes whose candidates were ranked.
+    #[serde(default)]
+    ranked: usize,
     #[serde(skip)]
     ready: Option<Ready>,
 }
@@ -183,6 +198,7 @@ impl Job for AutoMap {
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     const DESCRIPTION: &str =
         "Maps the attributes of a report to the columns that hold them, with confidence and reason.";
+    const OPTIONAL_IMPORTS: &[&str] = &["waymark:llm", "waymark:sql"];
 
     fn start(input: Input, _: &mut Context) -> Result<Self, Failure> {
         let most = |what: &str, has: usize, most: usize| match has {
@@ -202,12 +218,22 @@ impl Job for AutoMap {
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Failure::invalid_input(format_args!("the attribute {:?} is there twice", twice[0])));
         }
-        let cursor = Cursor::new(input.attributes.len() as u64);
-        Ok(Self { cursor, plan: input, candidates: Vec::new(), ready: None })
+        let read = if input.connection.is_some() { input.catalogue.len() } else { 0 };
+        let ranked = if input.ask_model { input.attributes.len() } else { 0 };
+        let cursor = Cursor::new((read + input.attributes.len() + ranked) as u64);
+        Ok(Self { cursor, plan: input, candidates: Vec::new(), read: 0, ranked: 0, ready: None })
     }
 
     fn step(&mut self, context: &mut Context) -> Result<Step<Output>, Failure> {
-        let Self { cursor, plan, candidates, ready } = self;
+        let Self { cursor, plan, candidates, read, ranked, ready } = self;
+        if let Some(connection) = plan.connection.clone()
+            && *read < plan.catalogue.len()
+        {
+            let before = *read;
+            *read = evidence::read(&connection, &mut plan.catalogue, before, context)?;
+            cursor.advance((*read - before) as u64);
+            return Ok(Step::Progress(cursor.progress().saying("reading values")));
+        }
         let ready = ready.get_or_insert_with(|| Ready::new(plan));
         let share = (COMPARISONS / plan.catalogue.len().max(1)).max(1);
         let before = candidates.len();
@@ -224,6 +250,13 @@ impl Job for AutoMap {
         if candidates.len() > before {
             let next = plan.attributes.get(candidates.len()).map(|attribute| attribute.name.as_str());
             return Ok(Step::Progress(cursor.progress().saying(next.unwrap_or("choosing"))));
+        }
+        let late = context.job().soft_limit_ms == Some(0);
+        if plan.ask_model && *ranked < plan.attributes.len() && !late {
+            let before = *ranked;
+            *ranked = rank::rank(plan, candidates, before, context)?;
+            cursor.advance((*ranked - before) as u64);
+            return Ok(Step::Progress(cursor.progress().saying("ranking candidates")));
         }
         let mappings = choose::mappings(plan, candidates);
         for mapping in &mappings {
@@ -264,8 +297,10 @@ impl Output {
 /// The type of an element: as named, or as its values show.
 fn type_of(pde: &Pde) -> Option<DataType> {
     use waymark_table::value::{Type, type_of};
-    if let Some(named) = pde.data_type.as_deref().and_then(DataType::named) {
-        return Some(named);
+    let named = pde.data_type.as_deref().and_then(DataType::named);
+    // Text says little: values may say more.
+    if named.is_some_and(|named| named != DataType::Text) {
+        return named;
     }
     let types = pde
         .samples
@@ -281,7 +316,8 @@ fn type_of(pde: &Pde) -> Option<DataType> {
         } else {
             Type::Text
         }
-    })?;
+    });
+    let Some(shown) = shown else { return named };
     Some(match shown {
         Type::Integer => DataType::Integer,
         Type::Decimal => DataType::Decimal,

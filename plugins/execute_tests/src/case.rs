@@ -23,6 +23,18 @@ pub struct Case {
     pub expected: Option<String>,
     /// What was found, where it was given.
     pub found: Option<String>,
+    /// What a language model read in a document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Read>,
+}
+
+/// A value that a language model read in a document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// The value, as it stands there.
+    pub value: String,
+    /// What a person calls the document.
+    pub document: String,
 }
 
 /// What is kept of a case that was compared.
@@ -61,7 +73,7 @@ pub struct Outcome {
     pub expected: Option<String>,
     /// What was found, as it is written.
     pub found: Option<String>,
-    /// Where it was found: `given`, `table`, or the name of a document.
+    /// Where it was found: `given`, `table`, or the name of a document, with a remark where a language model read it.
     pub evidence: Option<String>,
 }
 
@@ -79,7 +91,12 @@ pub fn outcome(
     let (seen, evidence) = match (&case.found, of(found)) {
         (Some(given), _) => (Some(given.clone()), Some("given".to_owned())),
         (None, Some(value)) => (Some(value), Some("table".to_owned())),
-        (None, None) => in_documents(case, plan, attribute),
+        (None, None) => match (in_documents(case, plan, attribute), &case.read) {
+            ((None, _), Some(Read { value, document })) => {
+                (Some(value.clone()), Some(format!("{document} (read by a model)")))
+            }
+            (seen, _) => seen,
+        },
     };
     let row = case.key.as_ref().is_some_and(|key| found.contains_key(key));
     let (status, reason) = match (attribute, &wanted, &seen) {
@@ -118,7 +135,7 @@ fn compare(attribute: &TestAttribute, plan: &Input, wanted: &str, seen: &str) ->
 }
 
 /// The first document of the key that has the value, and its name.
-fn in_documents(
+pub fn in_documents(
     case: &Case,
     plan: &Input,
     attribute: Option<&TestAttribute>,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use waymark_report::value::Tolerance;
-use waymark_report::{DataType, Mapping};
+use waymark_report::{Attribute, DataType, Mapping};
 use waymark_sdk::Failure;
 use waymark_sdk::prelude::Value;
 use waymark_sdk::serde_json::Map;
@@ -16,7 +16,14 @@ use crate::case::Case;
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// Attributes that are tested, and how their values are compared.
+    #[serde(default)]
     pub attributes: Vec<TestAttribute>,
+    /// Attributes of the report, as from `generate_test_attributes`: those that are not among `attributes` are tested as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub report_attributes: Vec<Attribute>,
+    /// Names of the attributes to test, as `attributes_to_test` of `generate_recommendations`; all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Vec<String>>,
     /// Where attributes are found, as from `auto_map_pdes`; an attribute's own `column` goes before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mappings: Vec<Mapping>,
@@ -37,10 +44,13 @@ pub struct Input {
     /// How gently tables are read.
     #[serde(default)]
     pub pace: Pace,
+    /// Let a language model, where one is granted, look for values in documents that have no label for them.
+    #[serde(default)]
+    pub ask_model: bool,
 }
 
 /// An attribute, and how its values are compared.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TestAttribute {
     /// Its name.
@@ -179,6 +189,18 @@ fn rows(text: &str) -> Result<Vec<Map<String, Value>>, Failure> {
 }
 
 impl Input {
+    /// Makes one list of all attributes that are tested.
+    pub fn join(&mut self) {
+        for Attribute { name, data_type, .. } in std::mem::take(&mut self.report_attributes) {
+            if !self.attributes.iter().any(|known| known.name == name) {
+                self.attributes.push(TestAttribute { name, data_type, ..TestAttribute::default() });
+            }
+        }
+        if let Some(only) = &self.only {
+            self.attributes.retain(|attribute| only.contains(&attribute.name));
+        }
+    }
+
     /// # Errors
     /// `InvalidInput`: what does not go together.
     pub fn check(&self) -> Result<(), Failure> {
@@ -208,7 +230,7 @@ impl Input {
         for given in std::mem::take(&mut self.cases) {
             let key = given.key.as_ref().map(crate::key).transpose()?;
             let (expected, found) = (value_text(&given.expected), given.found.as_ref().and_then(value_text));
-            cases.push(Case { attribute: given.attribute, key, given: true, expected, found });
+            cases.push(Case { attribute: given.attribute, key, given: true, expected, found, read: None });
         }
         for sampled in std::mem::take(&mut self.sample) {
             let key = crate::key(&sampled.key)?;
@@ -218,6 +240,7 @@ impl Input {
                 given: false,
                 expected: None,
                 found: None,
+                read: None,
             }));
         }
         Ok(cases)

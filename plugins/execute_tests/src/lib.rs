@@ -2,7 +2,8 @@
 //!
 //! Cases are given one by one, or made of a sample's keys and the attributes: then the source is read for what is expected
 //! ([`Stage::Source`]). Evidence is rows, CSV text or a file, read once ([`Stage::Evidence`]), or the text of documents. Then
-//! each step compares some cases ([`case`]).
+//! each step compares some cases ([`case`]). Where it is asked for, a language model first looks for values in documents that have
+//! no label for them ([`read`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,7 @@ use waymark_table::{Pace, Position, Row, Table, value};
 pub mod case;
 pub mod document;
 pub mod input;
+pub mod read;
 
 use case::{Case, Outcome, Status, Tested};
 use input::{Input, key_text};
@@ -60,6 +62,9 @@ pub struct Execution {
     cases: Vec<Case>,
     tested: Vec<Tested>,
     done: usize,
+    /// There turned out to be no model.
+    #[serde(default)]
+    no_model: bool,
 }
 
 /// What a job answers.
@@ -103,8 +108,10 @@ impl Job for Execution {
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     const DESCRIPTION: &str =
         "Compares sampled values with evidence: pass, fail or inconclusive, with the reason.";
+    const OPTIONAL_IMPORTS: &[&str] = &["waymark:llm", "waymark:sql"];
 
     fn start(mut input: Input, _: &mut Context) -> Result<Self, Failure> {
+        input.join();
         input.check()?;
         let source = match &mut input.source {
             Some(side) => Some(Table::open(std::mem::take(&mut side.data_set))?),
@@ -128,6 +135,7 @@ impl Job for Execution {
             cases: Vec::new(),
             tested: Vec::new(),
             done: 0,
+            no_model: false,
         };
         execution.cases = execution.plan.all_cases()?;
         if execution.cases.is_empty() || execution.cases.len() > CASES_MAX {
@@ -205,7 +213,15 @@ impl Execution {
     }
 
     fn compare(&mut self, context: &mut Context) -> Result<Step<Output>, Failure> {
-        for _ in 0..CASES_PER_STEP {
+        let mut end = self.cases.len().min(self.done + CASES_PER_STEP);
+        if self.plan.ask_model && !self.no_model {
+            let cases = self.cases.get_mut(self.done..end).unwrap_or_default();
+            match read::read(cases, &self.plan, &self.found, context)? {
+                Some(ready) => end = self.done + ready,
+                None => self.no_model = true,
+            }
+        }
+        while self.done < end {
             let Some(case) = self.cases.get(self.done) else { break };
             let outcome = case::outcome(case, &self.plan, &self.expected, &self.found, &self.twice);
             context.emit(&outcome)?;

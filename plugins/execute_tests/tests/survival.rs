@@ -130,3 +130,25 @@ fn what_does_not_fit_is_refused_with_the_reason() {
         }
     }
 }
+
+#[test]
+fn attributes_of_the_report_are_tested_as_they_are_and_only_those_wanted() {
+    let input = json!({
+        "attributes": [{"name": "a", "tolerance": {"absolute": 1.0}, "data_type": "decimal"}],
+        "report_attributes": [
+            {"name": "a", "mandatory": true}, {"name": "b", "data_type": "decimal", "citation": "b is asked for"}, {"name": "c"},
+        ],
+        "only": ["a", "b", "d"],
+        "sample": [{"key": 1}],
+        "source": {"data_set": {"rows": [{"key": 1, "a": 2.0, "b": 3.0, "c": 4}]}, "key": "key"},
+        "evidence": {"csv": "key,a,b,c\n1,2.5,3.5,4\n"},
+    });
+    let result = testing::assert_survives_anything::<Execution>(&input).result.unwrap();
+    let told: Vec<_> = result["attributes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (&one["attribute"], &one["pass_rate"]))
+        .collect();
+    assert_eq!(told, [(&json!("a"), &json!(1.0)), (&json!("b"), &json!(0.0))]);
+}

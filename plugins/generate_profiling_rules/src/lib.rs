@@ -3,7 +3,8 @@
 //!
 //! First some rows of the table are read. Then each step writes the rules of some attributes ([`write`]), from what the
 //! attribute says of itself and what the column's profile shows, and tries every one on those rows: a rule that cannot be
-//! compiled, or says nothing of any row, is dropped with the reason.
+//! compiled, or says nothing of any row, is dropped with the reason. Where it is asked for, a language model then proposes more
+//! ([`propose`]), which are tried likewise.
 
 use waymark_report::attribute::column_of;
 use waymark_report::{Attribute, Mapping};
@@ -15,6 +16,7 @@ use waymark_sdk::prelude::*;
 use waymark_sdk::serde_json::Map;
 use waymark_table::{Columns, DataSet, Pace, Position, Table, value};
 
+pub mod propose;
 pub mod write;
 
 /// Attributes of one job.
@@ -47,6 +49,9 @@ pub struct Input {
     #[serde(default = "sample_rows")]
     #[schemars(range(min = 1, max = 5_000))]
     pub sample_rows: u64,
+    /// Let a language model propose more rules, where one is granted. Each is tried on the sample rows.
+    #[serde(default)]
+    pub ask_model: bool,
 }
 
 fn sample_rows() -> u64 {
@@ -69,6 +74,8 @@ pub struct Output {
     pub job: rules::Input,
     /// Rules kept.
     pub rules: usize,
+    /// Of those, rules that a language model proposed.
+    pub proposed: usize,
     /// Rules that do not evaluate.
     pub dropped: Vec<Dropped>,
     /// Attributes without a column.
@@ -92,6 +99,12 @@ pub struct Generating {
     kept: Vec<Rule>,
     dropped: Vec<Dropped>,
     unmapped: Vec<String>,
+    /// Rules kept that a model proposed.
+    #[serde(default)]
+    proposed: usize,
+    /// There turned out to be no model.
+    #[serde(default)]
+    no_model: bool,
 }
 
 impl Job for Generating {
@@ -101,6 +114,7 @@ impl Job for Generating {
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     const DESCRIPTION: &str =
         "Writes data-quality rules for the attributes of a report, each tried on sample rows.";
+    const OPTIONAL_IMPORTS: &[&str] = &["waymark:llm", "waymark:sql"];
 
     fn start(input: Input, _: &mut Context) -> Result<Self, Failure> {
         if input.attributes.is_empty() || input.attributes.len() > ATTRIBUTES_MAX {
@@ -127,6 +141,8 @@ impl Job for Generating {
             kept: Vec::new(),
             dropped: Vec::new(),
             unmapped: Vec::new(),
+            proposed: 0,
+            no_model: false,
         })
     }
 
@@ -149,20 +165,27 @@ impl Job for Generating {
         if self.done == 0
             && let Some(key) = self.plan.key.clone()
         {
-            self.keep(write::of_key(&key), &mut sample, context)?;
+            self.keep(write::of_key(&key), By::Rules, &mut sample, context)?;
         }
+        let mut subjects = Vec::new();
         for _ in 0..ATTRIBUTES_PER_STEP {
             let Some(attribute) = self.plan.attributes.get(self.done) else { break };
             let column = column_of(&self.plan.mappings, &attribute.name);
             match column.filter(|column| self.table.column(column).is_ok()) {
                 Some(column) => {
                     let report = self.plan.columns.iter().find(|report| report.column == column);
-                    let rules = write::of_attribute(
-                        attribute,
-                        column,
-                        report.and_then(|report| report.profile.as_ref()),
-                    );
-                    self.keep(rules, &mut sample, context)?;
+                    let profile = report.and_then(|report| report.profile.as_ref());
+                    let rules = write::of_attribute(attribute, column, profile);
+                    if self.plan.ask_model && !self.no_model {
+                        subjects.push(propose::Subject::new(
+                            attribute,
+                            column,
+                            profile,
+                            &self.sample,
+                            &rules,
+                        ));
+                    }
+                    self.keep(rules, By::Rules, &mut sample, context)?;
                 }
                 None => self.unmapped.push(attribute.name.clone()),
             }
@@ -172,8 +195,23 @@ impl Job for Generating {
                 break;
             }
         }
+        if !subjects.is_empty() {
+            let names: Vec<&str> = self.table.columns().iter().map(String::as_str).collect();
+            match propose::ask(&subjects, &names, context)? {
+                Some(rules) => self.keep(rules, By::Model, &mut sample, context)?,
+                None => self.no_model = true,
+            }
+        }
         Ok(Step::Progress(self.cursor.progress()))
     }
+}
+
+/// Who wrote a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum By {
+    Rules,
+    Model,
 }
 
 impl Generating {
@@ -206,16 +244,36 @@ impl Generating {
         Ok(())
     }
 
-    /// Tries rules on the sample, keeps those that evaluate, and tells of each.
-    fn keep(&mut self, rules: Vec<Rule>, sample: &mut Table, context: &mut Context) -> Result<(), Failure> {
+    /// Tries rules on the sample, keeps those that evaluate, and tells of each. Of a model's rules, those are dropped as well
+    /// that every row fails, or that are there already.
+    fn keep(
+        &mut self,
+        rules: Vec<Rule>,
+        by: By,
+        sample: &mut Table,
+        context: &mut Context,
+    ) -> Result<(), Failure> {
         for rule in rules {
-            match tried(&rule, sample, context) {
+            let mut tried = tried(&rule, sample, context);
+            if by == By::Model {
+                tried = match tried {
+                    Ok((0, failed)) if failed > 0 => Err("every sample row fails it".to_owned()),
+                    Ok(_) if self.kept.iter().any(|kept| propose::same(kept, &rule)) => {
+                        Err("it is there already".to_owned())
+                    }
+                    tried => tried,
+                };
+            }
+            match tried {
                 Ok((passed, failed)) => {
-                    context.emit(&json!({"record": "rule", "rule": rule, "sample_passed": passed, "sample_failed": failed}))?;
+                    context.emit(&json!({
+                        "record": "rule", "by": by, "rule": rule, "sample_passed": passed, "sample_failed": failed,
+                    }))?;
+                    self.proposed += usize::from(by == By::Model);
                     self.kept.push(rule);
                 }
                 Err(reason) => {
-                    context.emit(&json!({"record": "dropped", "rule": rule, "reason": reason}))?;
+                    context.emit(&json!({"record": "dropped", "by": by, "rule": rule, "reason": reason}))?;
                     self.dropped.push(Dropped { id: rule.id, reason });
                 }
             }
@@ -227,6 +285,7 @@ impl Generating {
         let rules = std::mem::take(&mut self.kept);
         Output {
             rules: rules.len(),
+            proposed: self.proposed,
             job: rules::Input {
                 data_set: self.plan.data_set.clone(),
                 key: self.plan.key.clone(),

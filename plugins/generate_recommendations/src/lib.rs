@@ -1,13 +1,16 @@
 //! The job type `generate_recommendations`: how risky each section of a report is, and whether to test it in this cycle.
 //!
 //! Risk is a weighted mean of four factors, each 0 to 1: criticality, history of defects, complexity and materiality. A factor
-//! that nothing is known of counts as the middle, and is said to be unknown. Each section is scored in its turn; the last step
-//! chooses among them, within a budget where there is one.
+//! that nothing is known of counts as the middle, and is said to be unknown. Each section is scored in its turn; then one step
+//! chooses among them, within a budget where there is one. Where it is asked for, a language model explains each
+//! recommendation ([`explain`]); it changes none.
 
 use std::collections::BTreeMap;
 
-use waymark_report::Mapping;
+use waymark_report::{Attribute, Mapping};
 use waymark_sdk::prelude::*;
+
+pub mod explain;
 
 /// Sections of one job: their scores are in the result.
 pub const SECTIONS_MAX: usize = 2_000;
@@ -25,7 +28,12 @@ const SURE: f64 = 0.7;
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// Sections, at most 2,000, each name once.
+    #[serde(default)]
     pub sections: Vec<Section>,
+    /// Attributes, as from `generate_test_attributes`: each joins the section that it names, or makes one, of high criticality
+    /// where it is critical.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<Attribute>,
     /// Mappings, as from `auto_map_pdes`: attributes without a sure one make their section more complex.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mappings: Vec<Mapping>,
@@ -39,6 +47,9 @@ pub struct Input {
     /// Most sections to test, the riskiest first; no limit by default. Critical sections are tested whatever the budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<usize>,
+    /// Let a language model explain each recommendation, where one is granted. It changes none of them.
+    #[serde(default)]
+    pub ask_model: bool,
 }
 
 fn test_from() -> f64 {
@@ -133,6 +144,9 @@ pub struct Recommendation {
     pub advice: Advice,
     /// Why, for a person.
     pub rationale: String,
+    /// The same in the words of a language model, where it was asked for and says no number that it was not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<String>,
     /// The section's attributes.
     pub attributes: Vec<String>,
 }
@@ -167,7 +181,7 @@ pub struct Coverage {
     pub materiality_share: Option<f64>,
 }
 
-/// A scoping job: sections to score, and those that are.
+/// A scoping job: sections to score, those that are, and the answer while it is explained.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Scoping {
     #[serde(flatten)]
@@ -177,6 +191,13 @@ pub struct Scoping {
     test_from: f64,
     budget: Option<usize>,
     scored: Vec<Scored>,
+    #[serde(default)]
+    ask_model: bool,
+    #[serde(default)]
+    output: Option<Output>,
+    /// Recommendations that the model was asked about.
+    #[serde(default)]
+    asked: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -192,9 +213,11 @@ impl Job for Scoping {
     const NAME: &str = "generate_recommendations";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     const DESCRIPTION: &str = "Scores the sections of a report by risk, and recommends which to test.";
+    const OPTIONAL_IMPORTS: &[&str] = &["waymark:llm"];
 
     fn start(input: Input, _: &mut Context) -> Result<Self, Failure> {
-        let Input { sections, mappings, weights, test_from, budget } = input;
+        let Input { mut sections, attributes, mappings, weights, test_from, budget, ask_model } = input;
+        join(&mut sections, attributes);
         if sections.is_empty() || sections.len() > SECTIONS_MAX {
             return Err(Failure::invalid_input(format_args!("`sections` must be 1 to {SECTIONS_MAX}")));
         }
@@ -213,11 +236,15 @@ impl Job for Scoping {
             return Err(Failure::invalid_input(format_args!("{:?} has more failed than tested", bad.name)));
         }
         let sections = Items::new(sections).per_step(SECTIONS_PER_STEP);
-        Ok(Self { sections, mappings, weights, test_from, budget, scored: Vec::new() })
+        let (scored, output, asked) = (Vec::new(), None, 0);
+        Ok(Self { sections, mappings, weights, test_from, budget, scored, ask_model, output, asked })
     }
 
     fn step(&mut self, context: &mut Context) -> Result<Step<Output>, Failure> {
-        let Self { sections, mappings, weights, test_from, budget, scored } = self;
+        if self.output.is_some() {
+            return self.explain(context);
+        }
+        let Self { sections, mappings, weights, test_from, budget, scored, .. } = self;
         let before = scored.len();
         let more = sections.each(context, |section, context| {
             let one = score(section, mappings, weights, *test_from);
@@ -233,13 +260,66 @@ impl Job for Scoping {
             return Ok(Step::progress(sections.index(), sections.total()));
         }
         let output = Output::new(std::mem::take(scored), *budget);
-        for recommendation in &output.recommendations {
-            let Recommendation { section, advice, rationale, .. } = recommendation;
-            context.emit(&json!({
-                "record": "recommendation", "section": section, "advice": advice, "rationale": rationale,
-            }))?;
+        if self.ask_model {
+            self.output = Some(output);
+            return self.explain(context);
         }
-        Ok(Step::Done(output))
+        finish(output, context)
+    }
+}
+
+impl Scoping {
+    /// Asks about the next recommendations; ends where none is left, or there is no model.
+    fn explain(&mut self, context: &mut Context) -> Result<Step<Output>, Failure> {
+        let (index, total) = (self.sections.index(), self.sections.total());
+        let Some(mut output) = self.output.take() else {
+            return Err(Failure::permanent("there is nothing to explain"));
+        };
+        let all = output.recommendations.len();
+        let to = all.min(self.asked + explain::ASKED_PER_STEP);
+        let batch = output.recommendations.get_mut(self.asked..to).unwrap_or_default();
+        let late = context.job().soft_limit_ms == Some(0);
+        if batch.is_empty() || late || !explain::explain(batch, context)? {
+            return finish(output, context);
+        }
+        self.asked = to;
+        self.output = Some(output);
+        Ok(Step::Progress(Progress::new(index, total).saying(format!("{to} of {all} explained"))))
+    }
+}
+
+fn finish(output: Output, context: &mut Context) -> Result<Step<Output>, Failure> {
+    for recommendation in &output.recommendations {
+        let Recommendation { section, advice, rationale, explanation, .. } = recommendation;
+        let mut record = json!({
+            "record": "recommendation", "section": section, "advice": advice, "rationale": rationale,
+        });
+        if let (Some(explanation), Some(fields)) = (explanation, record.as_object_mut()) {
+            fields.insert("explanation".to_owned(), explanation.as_str().into());
+        }
+        context.emit(&record)?;
+    }
+    Ok(Step::Done(output))
+}
+
+/// Puts attributes into their sections.
+fn join(sections: &mut Vec<Section>, attributes: Vec<Attribute>) {
+    let mut places: BTreeMap<String, usize> =
+        sections.iter().enumerate().map(|(at, section)| (section.name.clone(), at)).collect();
+    let given = sections.len();
+    for attribute in attributes {
+        let name = attribute.section.unwrap_or_else(|| "(no section)".to_owned());
+        let at = *places.entry(name).or_insert_with_key(|name| {
+            sections.push(Section { name: name.clone(), ..Section::default() });
+            sections.len() - 1
+        });
+        let Some(section) = sections.get_mut(at) else { continue };
+        if attribute.critical && at >= given {
+            section.criticality = Some(Criticality::High);
+        }
+        if !section.attributes.contains(&attribute.name) {
+            section.attributes.push(attribute.name);
+        }
     }
 }
 
@@ -305,7 +385,9 @@ fn score(section: Section, mappings: &[Mapping], weights: &Weights, test_from: f
     let rationale = format!("{verdict}: {}", says.join("; "));
     let factors = factors.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let Section { name, materiality, attributes, .. } = section;
-    let recommendation = Recommendation { section: name, risk, factors, advice, rationale, attributes };
+    let explanation = None;
+    let recommendation =
+        Recommendation { section: name, risk, factors, advice, rationale, explanation, attributes };
     Scored { recommendation, critical, materiality }
 }
 

@@ -62,6 +62,26 @@ fn an_attribute_without_a_sure_mapping_makes_its_section_riskier() {
 }
 
 #[test]
+fn attributes_join_the_sections_that_they_name() {
+    let input = json!({
+        "sections": [{"name": "Loans", "criticality": "low", "attributes": ["Loan amount"]}],
+        "attributes": [
+            {"name": "Loan amount", "section": "Loans", "critical": true}, {"name": "Term", "section": "Loans"},
+            {"name": "Income", "section": "Borrowers", "critical": true}, {"name": "Remarks"},
+        ],
+    });
+    let result = run(&input).result.unwrap();
+    let of = |name: &str| {
+        let all = result["recommendations"].as_array().unwrap();
+        all.iter().find(|one| one["section"] == name).unwrap().clone()
+    };
+    assert_eq!(of("Loans")["attributes"], json!(["Loan amount", "Term"]));
+    assert_eq!(of("Loans")["factors"]["criticality"], 0.1, "what was said of a section stays");
+    assert_eq!(of("Borrowers")["factors"]["criticality"], 0.75);
+    assert!(of("(no section)")["factors"].get("criticality").is_none());
+}
+
+#[test]
 fn what_does_not_fit_is_refused_with_the_reason() {
     for (input, says) in [
         (json!({"sections": []}), "1 to 2000"),

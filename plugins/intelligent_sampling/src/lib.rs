@@ -147,6 +147,7 @@ impl Job for Sampling {
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     const DESCRIPTION: &str = "Draws a sample from a table for testing: at random, by strata, by risk, and at \
                                the edges of the data.";
+    const OPTIONAL_IMPORTS: &[&str] = &["waymark:sql"];
 
     fn start(mut input: Input, _: &mut Context) -> Result<Self, Failure> {
         input.check()?;

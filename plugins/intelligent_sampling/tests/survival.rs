@@ -165,7 +165,7 @@ fn what_does_not_fit_is_refused_with_the_reason() {
         (with(plain.clone(), "colour", json!(1)), "unknown field `colour`"),
         (with(plain.clone(), "data_set", json!({"file": "../secret.csv"})), "without `..`"),
         (with(plain.clone(), "data_set", json!({"file": "none.csv"})), "no directory granted"),
-        (with(plain.clone(), "data_set", json!({})), "either `file` or `rows`"),
+        (with(plain.clone(), "data_set", json!({})), "one of `file`, `rows` and `sql`"),
         (hmda(json!({"kind": "lottery"})), "unknown variant `lottery`"),
         (by(json!(["deny", "afam"])), "need a sample of 160"),
         (by(json!([])), "`by` needs 1 to 8 columns"),

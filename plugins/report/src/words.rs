@@ -67,8 +67,8 @@ impl Vocabulary {
         vocabulary
     }
 
-    /// The words of a name, written out and made one, in order, without repeats.
-    pub fn words(&self, name: &str) -> Vec<String> {
+    /// The words of a name, written out and in the singular, in order.
+    pub fn spelled(&self, name: &str) -> Vec<String> {
         let mut words = Vec::new();
         for word in cut(name) {
             match self.short.get(&word) {
@@ -76,14 +76,16 @@ impl Vocabulary {
                 None => words.push(word),
             }
         }
-        let mut seen = BTreeSet::new();
         words.retain(|word| !self.empty.contains(word));
-        words
+        words.iter().map(|word| stem(word)).collect()
+    }
+
+    /// The same with words that mean the same made one, without repeats.
+    pub fn words(&self, name: &str) -> Vec<String> {
+        let mut seen = BTreeSet::new();
+        self.spelled(name)
             .into_iter()
-            .map(|word| {
-                let word = stem(&word);
-                self.same.get(&word).cloned().unwrap_or(word)
-            })
+            .map(|word| self.same.get(&word).cloned().unwrap_or(word))
             .filter(|word| seen.insert(word.clone()))
             .collect()
     }

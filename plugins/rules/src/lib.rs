@@ -142,6 +142,7 @@ impl Job for Profiling {
     const NAME: &str = "execute_profiling_rules";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     const DESCRIPTION: &str = "Runs data-quality rules over a table and describes its columns.";
+    const OPTIONAL_IMPORTS: &[&str] = &["waymark:sql"];
 
     fn start(mut input: Input, _: &mut Context) -> Result<Self, Failure> {
         check(&input)?;

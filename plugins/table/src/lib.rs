@@ -8,8 +8,9 @@
 pub mod condition;
 pub mod data_set;
 pub mod scan;
+pub mod statement;
 pub mod value;
 
 pub use condition::{Condition, Filter};
-pub use data_set::{Columns, DataSet};
+pub use data_set::{Columns, DataSet, Statement};
 pub use scan::{Pace, Position, Row, Table};

@@ -1,6 +1,6 @@
 //! Reading a table piece by piece, from a position that fits into a checkpoint.
 //!
-//! A file is read from a byte offset that is always the beginning of a record, by a CSV reader made anew for
+//! A statement is read page by page, behind the last key ([`crate::statement`]). A file is read from a byte offset that is always the beginning of a record, by a CSV reader made anew for
 //! each piece; so a line break within quotes never splits a record, and nothing but the offset must be kept.
 
 use std::cell::Cell;
@@ -19,6 +19,7 @@ use waymark_sdk::{Context, Failure, Progress, Step};
 
 use crate::DataSet;
 use crate::data_set::{Columns, NULL_VALUES};
+use crate::statement::{self, Pages};
 
 /// Bytes of a file that one scan reads, about. At the 50 to 150 MB/s of these job types that is a step of
 /// some 30 to 80 ms.
@@ -81,6 +82,9 @@ pub struct Table {
     size: u64,
     /// Offset of the first row.
     begin: u64,
+    /// How far a statement's rows are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pages: Option<Pages>,
     #[serde(skip)]
     opened: Option<File>,
 }
@@ -138,25 +142,31 @@ impl Table {
     /// Opens a table and reads its header.
     ///
     /// # Errors
-    /// `InvalidInput` when the data set is neither a file nor rows, the file is not there or has no header,
-    /// or a column stands there twice; `Permanent` when the file cannot be read.
+    /// `InvalidInput` when the data set is not one of a file, rows and a statement, the file is not there or has no header,
+    /// or a column stands there twice; `Permanent` when the file cannot be read or the statement is refused.
     pub fn open(data_set: DataSet) -> Result<Self, Failure> {
         delimiter(&data_set)?;
-        let table = match (&data_set.file, &data_set.rows) {
-            (Some(path), None) => {
+        let table = match (&data_set.file, &data_set.rows, &data_set.sql) {
+            (Some(path), None, None) => {
                 let file = File::open(path).map_err(Failure::invalid_input)?;
                 let size = file.bytes();
-                let mut table = Self { columns: Vec::new(), data_set, size, begin: 0, opened: Some(file) };
+                let (columns, opened) = (Vec::new(), Some(file));
+                let mut table = Self { columns, data_set, size, begin: 0, pages: None, opened };
                 table.read_header()?;
                 table
             }
-            (None, Some(rows)) => {
+            (None, Some(rows), None) => {
                 let columns: BTreeSet<&String> = rows.iter().flat_map(|row| row.keys()).collect();
                 let columns = columns.into_iter().cloned().collect();
                 let size = rows.len() as u64;
-                Self { columns, data_set, size, begin: 0, opened: None }
+                Self { columns, data_set, size, begin: 0, pages: None, opened: None }
             }
-            _ => return Err(Failure::invalid_input("a data set needs either `file` or `rows`")),
+            (None, None, Some(asked)) => {
+                let (columns, size) = statement::described(asked)?;
+                let pages = Some(Pages::new(asked)?);
+                Self { columns, data_set, size, begin: 0, pages, opened: None }
+            }
+            _ => return Err(Failure::invalid_input("a data set needs one of `file`, `rows` and `sql`")),
         };
         let mut seen = BTreeSet::new();
         match table.columns.iter().find(|column| !seen.insert(column.as_str())) {
@@ -217,7 +227,8 @@ impl Table {
 
     /// What a person calls this table.
     pub fn name(&self) -> &str {
-        self.data_set.file.as_deref().unwrap_or("the rows of the input")
+        let sql = self.data_set.sql.as_ref().map(|asked| asked.connection.as_str());
+        self.data_set.file.as_deref().or(sql).unwrap_or("the rows of the input")
     }
 
     /// Hands the next rows to `each`, from `position` on, and moves it on. Returns true at the end of the
@@ -226,19 +237,29 @@ impl Table {
     ///
     /// # Errors
     /// The first failure of `each`; `Permanent` when the file cannot be read, has changed its size since the
-    /// job began, or holds a record longer than [`RECORD_BYTES_MAX`].
+    /// job began, or holds a record longer than [`RECORD_BYTES_MAX`]; what the database says.
     pub fn scan(
         &mut self,
         position: &mut Position,
         pace: Pace,
         context: &Context,
-        each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+        mut each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
         let rows_end = position.rows.saturating_add(pace.rows_per_step.map_or(u64::MAX, NonZeroU64::get));
         let nulls = match &self.data_set.null_values {
             Some(values) => Nulls::new(values.iter().map(String::as_str)),
             None => Nulls::new(NULL_VALUES.into_iter()),
         };
+        if let (Some(asked), Some(pages)) = (&self.data_set.sql, &mut self.pages) {
+            let rows_end = rows_end.min(position.rows.saturating_add(SCAN_ROWS));
+            if position.rows == 0 {
+                // Another pass.
+                pages.begin(asked)?;
+            }
+            return pages.read(position, rows_end, self.size, context, |number, fields| {
+                each(&Row { number, fields: Fields::Object(fields), nulls: &nulls })
+            });
+        }
         match &self.data_set.file {
             Some(path) => {
                 let file = match self.opened.take() {

@@ -13,6 +13,18 @@ pub fn schema<T: schemars::JsonSchema>() -> String {
     schemars::schema_for!(T).as_value().to_string()
 }
 
+/// Annotation of the input schema in which a plugin says which imports it can do without.
+const OPTIONAL_IMPORTS: &str = "x-waymark-optional-imports";
+
+/// JSON Schema of the input of `J`, with what the host is to know besides.
+pub fn input_schema<J: Job>() -> String {
+    let mut schema = schemars::schema_for!(J::Input);
+    if !J::OPTIONAL_IMPORTS.is_empty() {
+        schema.insert(OPTIONAL_IMPORTS.to_owned(), J::OPTIONAL_IMPORTS.into());
+    }
+    schema.as_value().to_string()
+}
+
 /// Reads a caller's input.
 ///
 /// # Errors
@@ -78,7 +90,7 @@ mod wasm {
 
     use std::cell::RefCell;
 
-    use super::{STATE_MIME_TYPE, decode, encode, parse_input, schema};
+    use super::{STATE_MIME_TYPE, decode, encode, input_schema, parse_input, schema};
     use crate::bindings::waymark::task::{job as host, types};
     use crate::{Context, Failure, Job, OrFailure, Progress, Step};
 
@@ -142,7 +154,7 @@ mod wasm {
             name: J::NAME.to_owned(),
             version: J::VERSION.to_owned(),
             description: J::DESCRIPTION.to_owned(),
-            input_schema: schema::<J::Input>(),
+            input_schema: input_schema::<J>(),
             result_schema: schema::<J::Output>(),
             state_version: J::STATE_VERSION,
             oldest_state_version: J::OLDEST_STATE_VERSION,

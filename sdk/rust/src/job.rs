@@ -30,6 +30,10 @@ pub trait Job: Serialize + DeserializeOwned {
     const STATE_VERSION: u32 = 1;
     /// Oldest shape that [`Job::migrate`] still understands.
     const OLDEST_STATE_VERSION: u32 = Self::STATE_VERSION;
+    /// Capabilities that the job can do without, by package, such as `waymark:llm`. Without the operator's grant the
+    /// plugin is loaded all the same, and calls fail with an error that `is_absent`. What is imported and not named here
+    /// must be granted.
+    const OPTIONAL_IMPORTS: &'static [&'static str] = &[];
 
     /// Begins a job. Long work does not belong here but into [`Job::step`].
     ///

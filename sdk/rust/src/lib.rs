@@ -33,12 +33,15 @@
 //!
 //! In the order in which a job meets them: [`job`] (the trait, steps, failures), [`context`] (all that the
 //! host offers to a running step), [`items`] (work on a list or a stream in batches), `files` (granted
-//! files, with the feature of that name), `http`, `llm` and `sql` (requests, language models and databases, likewise), [`guest`] (the exports, written by [`export!`]) and [`testing`]
+//! files, with the feature of that name), `http`, `llm` and `sql` (requests, language models and databases, likewise),
+//! `keyvalue` and `config` (values beyond a job, and what the operator says), [`guest`] (the exports, written by [`export!`]) and [`testing`]
 //! (a host for `cargo test`).
 //!
 //! Nothing here reads a clock or draws random numbers: a step that runs again after a crash must do the
 //! same again. A seed belongs in the input.
 
+#[cfg(feature = "config")]
+pub mod config;
 pub mod context;
 #[cfg(feature = "files")]
 pub mod files;
@@ -47,6 +50,8 @@ pub mod guest;
 pub mod http;
 pub mod items;
 pub mod job;
+#[cfg(feature = "keyvalue")]
+pub mod keyvalue;
 #[cfg(feature = "llm")]
 pub mod llm;
 #[cfg(feature = "sql")]

@@ -163,6 +163,18 @@ pub struct JobFailure<'a> {
     pub trace: Option<&'a str>,
 }
 
+/// Where a route sent a job.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = JobRoute)]
+pub struct Routed<'a> {
+    /// Name of the target.
+    arm: &'a str,
+    /// `version`, `celery` or `http`.
+    kind: &'a str,
+    /// SHA-256 of the version, the Celery queue and task, or the address.
+    target: &'a str,
+}
+
 /// A failed attempt.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Attempt<'a> {
@@ -289,6 +301,14 @@ pub struct Job<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     plugin_digest: Option<&'a str>,
+    /// Where the route of the job type sent it, as last committed. Left out where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    route: Option<Routed<'a>>,
+    /// The job that this one is a copy of: it runs without effects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, required = false)]
+    shadow_of: Option<JobId>,
     /// The worker that holds or last held the job.
     host: Option<&'a str>,
     /// When it was accepted.
@@ -399,6 +419,12 @@ impl<'a> Job<'a> {
             awaited_signal: record.signal.as_deref().filter(|_| view.state == State::Waiting),
             plugin_version: record.version.as_deref(),
             plugin_digest: record.digest.as_deref(),
+            route: record.route.as_deref().map(|routed| Routed {
+                arm: &routed.arm,
+                kind: &routed.kind,
+                target: &routed.target,
+            }),
+            shadow_of: spec.shadow.as_ref().map(|of| of.job),
             host: record.host.as_deref(),
             created_at: Timestamp(view.id.created_ms()),
             started_at: record.started_ms.map(Timestamp),

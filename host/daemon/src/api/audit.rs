@@ -45,7 +45,7 @@ pub(crate) struct Entry {
     pub(crate) actor: String,
     /// Their scope: `read`, `operate` or `admin`.
     pub(crate) scope: String,
-    /// `token`, `session` or `open`.
+    /// `token`, `session` or `open`; `host` where the host did it by itself.
     pub(crate) by: String,
     /// Address of the other end of the connection; behind a proxy, the proxy's.
     pub(crate) from: Option<String>,
@@ -88,6 +88,23 @@ impl Entry {
             status: 0,
             code: None,
             request_id: request_id.to_owned(),
+        }
+    }
+
+    /// A change that the host made by itself.
+    pub(crate) fn own(actor: &str, path: &str, why: &str) -> Self {
+        Self {
+            actor: actor.to_owned(),
+            scope: "admin".to_owned(),
+            by: "host".to_owned(),
+            from: None,
+            forwarded_for: None,
+            method: "POST".to_owned(),
+            path: path.to_owned(),
+            body: Some(serde_json::json!({ "why": cut(why) })),
+            status: 200,
+            code: None,
+            request_id: String::new(),
         }
     }
 

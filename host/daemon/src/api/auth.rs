@@ -337,7 +337,10 @@ fn scope(method: &Method, path: &str) -> Option<Scope> {
     if matches!(*method, Method::GET | Method::HEAD) {
         return Some(Scope::Read);
     }
-    Some(if within("/plugins") || within("/hosts") { Scope::Admin } else { Scope::Operate })
+    // Whoever operates takes a canary on or back; where jobs can go at all is for others to say.
+    let puts_route = within("/routes") && *method != Method::POST;
+    let admin = within("/plugins") || within("/hosts") || puts_route;
+    Some(if admin { Scope::Admin } else { Scope::Operate })
 }
 
 /// The name that the request calls this host by.
@@ -502,6 +505,8 @@ mod tests {
         assert_eq!(code(Method::POST, "/api/v1/jobs", "look"), Some(Code::ScopeMissing));
         assert_eq!(code(Method::POST, "/api/v1/jobs", "run"), None);
         assert_eq!(code(Method::PUT, "/api/v1/plugins/x", "run"), Some(Code::ScopeMissing));
+        assert_eq!(code(Method::PUT, "/api/v1/routes/x", "run"), Some(Code::ScopeMissing));
+        assert_eq!(code(Method::POST, "/api/v1/routes/x/rollback", "run"), None);
         assert_eq!(code(Method::POST, "/api/v1/hosts/x/drain", "run"), Some(Code::ScopeMissing));
         assert_eq!(code(Method::PUT, "/api/v1/plugins/x", "own"), None);
     }

@@ -10,13 +10,14 @@ use super::{
     request::{Name, invalid_query, limit, reply, shorten},
     submission::{QUEUE_RULE, is_queue},
 };
+use crate::worker::WORKFLOW;
 use axum::{extract::State as Shared, http::StatusCode, response::Response};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
-use waymark_job::{Control, JobId, record::PRIORITY_MAX};
-use waymark_store::{ControlAnswer, Filter, Store};
+use waymark_job::{Control, record::PRIORITY_MAX};
+use waymark_store::{ControlAnswer, Filter, Store, View};
 
 /// Most jobs in one step. Bounds the time of one request.
 pub(crate) const STEP_MAX: usize = 1_000;
@@ -103,21 +104,27 @@ impl Action {
     }
 
     /// Does it to these jobs; answers how many did as asked.
-    pub(crate) async fn apply(&self, store: &Store, ids: Vec<JobId>) -> Result<usize, waymark_store::Error> {
+    pub(crate) async fn apply(&self, store: &Store, jobs: &[View]) -> Result<usize, waymark_store::Error> {
         let is_done =
             |answer: &ControlAnswer| matches!(answer, ControlAnswer::Done(_) | ControlAnswer::Pending);
         match self {
             Self::Control(control) => {
+                let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
                 let asked = ids.into_iter().map(|id| async move { store.control(&id, *control, None).await });
                 let answers: Vec<_> = stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await?;
                 Ok(answers.iter().filter(|answer| is_done(answer)).count())
             }
             Self::Delete => {
-                let asked = ids.into_iter().map(|id| async move { store.delete(&id).await });
+                let ids: Vec<_> = jobs.iter().map(|job| (job.id, job.spec.job_type == WORKFLOW)).collect();
+                let asked = ids.into_iter().map(|(id, is_workflow)| async move {
+                    // A workflow goes with its nodes.
+                    if is_workflow { store.delete_workflow(&id).await } else { store.delete(&id).await }
+                });
                 let answers: Vec<_> = stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await?;
                 Ok(answers.iter().filter(|gone| **gone).count())
             }
             Self::Move { queue, priority } => {
+                let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
                 let answers = store.move_jobs(&ids, queue.as_deref(), *priority).await?;
                 Ok(answers.iter().filter(|answer| is_done(answer)).count())
             }
@@ -150,8 +157,7 @@ pub(super) async fn step(
     let matched = page.jobs.len();
     let (mut done, mut refused) = (0, 0);
     if !step.dry_run {
-        let ids = page.jobs.iter().map(|view| view.id).collect();
-        done = action.apply(&service.store, ids).await?;
+        done = action.apply(&service.store, &page.jobs).await?;
         refused = matched - done;
     }
     Ok(reply(StatusCode::OK, &Stepped { matched, done, refused, next_cursor: page.cursor.as_deref() }))

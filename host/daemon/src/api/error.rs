@@ -63,11 +63,14 @@ codes! {
     UnknownHost "unknown-host" NOT_FOUND "There is no such host";
     UnknownErrorGroup "unknown-error-group" NOT_FOUND "There is no such group of failures";
     UnknownSchedule "unknown-schedule" NOT_FOUND "There is no such schedule";
+    UnknownRoute "unknown-route" NOT_FOUND "The job type has no route";
     NoCheckpoint "no-checkpoint" NOT_FOUND "That checkpoint is not kept";
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED "This path has other methods";
     RequestTimeout "request-timeout" REQUEST_TIMEOUT "The body did not arrive in time";
     ScheduleHeld "schedule-held" CONFLICT "The schedule is not this call's to change";
     ScheduleBusy "schedule-busy" CONFLICT "The schedule does not run now";
+    WrongStanding "wrong-standing" CONFLICT "The change does not fit the route's canary";
+    RouteChanged "route-changed" CONFLICT "Others changed the route at the same time";
     WrongState "wrong-state" CONFLICT "The control does not fit the job's state";
     RateLimited "rate-limited" TOO_MANY_REQUESTS "Too many requests";
     LimitReached "limit-reached" TOO_MANY_REQUESTS "The queue takes no more jobs now";
@@ -82,12 +85,13 @@ codes! {
     PluginRefused "plugin-refused" UNPROCESSABLE_ENTITY "The plugin was refused";
     ObjectMissing "object-missing" BAD_GATEWAY "A long value is not in the object storage";
     KeyMissing "key-missing" BAD_GATEWAY "A value is encrypted with a key that is not there";
-    StorageUnavailable "storage-unavailable" SERVICE_UNAVAILABLE "The object storage does not answer";
+    StorageUnavailable "storage-unavailable" SERVICE_UNAVAILABLE "The storage of long values does not answer";
     Internal "internal" INTERNAL_SERVER_ERROR "A bug in the host";
     StoreFull "store-full" INSUFFICIENT_STORAGE "Redis has no memory left";
     StoreUnavailable "store-unavailable" SERVICE_UNAVAILABLE "Redis does not answer";
     Timeout "timeout" SERVICE_UNAVAILABLE "The host did not answer in time";
     NotReady "not-ready" SERVICE_UNAVAILABLE "The host is not ready";
+    TooManyReaders "too-many-readers" SERVICE_UNAVAILABLE "The host has all the readers of events it allows";
     TooManyConnections "too-many-connections" SERVICE_UNAVAILABLE "The host has all the connections it allows";
 }
 
@@ -300,7 +304,7 @@ impl From<waymark_store::Error> for Problem {
             Error::Storage(_) => {
                 let mut problem = Self::new(
                     Code::StorageUnavailable,
-                    "The object storage does not answer at the moment; try again soon.",
+                    "What is asked for lies in a storage that does not answer at the moment; try again soon.",
                 )
                 .retry_after(1);
                 problem.0.internal = Some(error.to_string());

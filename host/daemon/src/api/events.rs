@@ -270,11 +270,21 @@ impl Reader {
         if !ended {
             self.state(&view);
         }
-        if self.kinds.output && self.outputs(view.record.outputs).await?.is_some() {
-            return Ok(Some(End::Left));
+        // What lies in a storage that is away is told when it is back; the end waits for it.
+        let mut behind = None;
+        if self.kinds.output {
+            match self.outputs(view.record.outputs).await {
+                Ok(None) => {}
+                Ok(end) => return Ok(end),
+                Err(problem) => behind = Some(problem),
+            }
         }
-        if self.kinds.log && self.logs().await?.is_some() {
-            return Ok(Some(End::Left));
+        if self.kinds.log {
+            match self.logs().await {
+                Ok(None) => {}
+                Ok(end) => return Ok(end),
+                Err(problem) => behind = Some(problem),
+            }
         }
         if self.kinds.progress
             && let Some(progress) = &view.record.progress
@@ -286,11 +296,14 @@ impl Reader {
                 self.event("progress", &data);
             }
         }
-        if ended {
-            self.state(&view);
-            return Ok(Some(End::Done));
+        match behind {
+            Some(problem) => Err(problem),
+            None if ended => {
+                self.state(&view);
+                Ok(Some(End::Done))
+            }
+            None => Ok(None),
         }
-        Ok(None)
     }
 
     fn state(&mut self, view: &View) {

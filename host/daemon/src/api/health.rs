@@ -23,6 +23,10 @@ pub(super) struct Health<'a> {
     host: &'a str,
     /// Version of the program.
     version: &'a str,
+    /// What is wrong although jobs run: the Redis for results does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    warning: Option<&'a str>,
 }
 
 /// Does the process answer? Says nothing of Redis: a restart would not bring that back.
@@ -32,7 +36,7 @@ pub(super) struct Health<'a> {
 )]
 pub(super) async fn alive(Shared(service): Shared<Arc<Service>>) -> Response {
     let version = &service.host.version;
-    reply(StatusCode::OK, &Health { status: "ok", host: &service.host.id, version })
+    reply(StatusCode::OK, &Health { status: "ok", host: &service.host.id, version, warning: None })
 }
 
 /// Can the host take and run jobs?
@@ -49,7 +53,8 @@ pub(super) async fn ready(Shared(service): Shared<Arc<Service>>) -> Result<Respo
         return Err(Problem::new(Code::NotReady, format!("The host is not ready: {}.", readiness.reason)));
     }
     let version = &service.host.version;
-    Ok(reply(StatusCode::OK, &Health { status: "ready", host: &service.host.id, version }))
+    let warning = Some(readiness.reason.as_str()).filter(|reason| *reason != "ready");
+    Ok(reply(StatusCode::OK, &Health { status: "ready", host: &service.host.id, version, warning }))
 }
 
 /// Figures in the Prometheus text format.

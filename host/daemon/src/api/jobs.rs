@@ -117,11 +117,19 @@ pub(super) fn limit_reached(queue: &str) -> Problem {
 }
 
 /// What the caller asked for, without what the configuration added.
-fn asked(spec: &Spec) -> Spec {
+pub(super) fn asked(spec: &Spec) -> Spec {
     let mut spec = spec.clone();
     spec.webhooks.retain(Webhook::is_callers);
     spec.trace = None;
     spec
+}
+
+/// The idempotency key stands for something else.
+pub(super) fn key_reused(id: &JobId) -> Problem {
+    Problem::new(
+        Code::IdempotencyKeyReused,
+        format!("This Idempotency-Key was used for the job {id} with another body."),
+    )
 }
 
 /// What a new job looks like, without asking the store for what was just told to it.
@@ -231,10 +239,7 @@ pub(super) async fn make(
         // An operator may have moved it meanwhile.
         let (queue, priority) = (view.spec.queue.clone(), view.spec.priority);
         if keyed && !by_unique_key && asked(&Spec { queue, priority, ..spec }) != asked(&view.spec) {
-            return Err(Problem::new(
-                Code::IdempotencyKeyReused,
-                format!("This Idempotency-Key was used for the job {} with another body.", created.id),
-            ));
+            return Err(key_reused(&created.id));
         }
         (StatusCode::OK, view)
     } else {

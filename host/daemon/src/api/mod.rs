@@ -7,10 +7,12 @@
 //! * [`guard`]: request id, [`auth`], time limit, panics, metrics, problem documents; around every handler.
 //! * [`request`]: reading path, query and body, with errors that name the field.
 //! * [`submission`]: what a caller asks for becomes a job; [`answer`]: what a job looks like.
-//! * [`jobs`], [`batch`], [`replay`], [`bulk`] and [`filter`], [`events`], [`output`], [`checkpoints`], [`plugins`],
-//!   [`queues`], [`limits`], [`schedules`], [`hosts`], [`scale`], [`error_groups`], [`health`].
+//! * [`jobs`], [`batch`], [`replay`], [`bulk`] and [`filter`], [`events`], [`changes`], [`output`], [`checkpoints`], [`plugins`],
+//!   [`queues`], [`limits`], [`routes`], [`schedules`], [`hosts`], [`scale`], [`error_groups`], [`health`].
+//! * [`celery`]: the Celery front.
 //! * [`workflows`]: graphs of jobs.
-//! * [`feed`]: one subscription to the store, shared by all who wait for a job.
+//! * [`feed`]: one subscription to the store, shared by all who wait for a job; [`tail`]: the same for all who follow
+//!   all jobs.
 //! * [`openapi`]: the document, generated from the above.
 //! * [`error`]: problem documents and their codes.
 //!
@@ -21,6 +23,8 @@ pub mod audit;
 pub mod auth;
 pub mod batch;
 pub mod bulk;
+pub mod celery;
+pub mod changes;
 pub mod checkpoints;
 pub mod error;
 pub mod error_groups;
@@ -39,11 +43,13 @@ pub mod plugins;
 pub mod queues;
 pub mod replay;
 pub mod request;
+pub mod routes;
 pub mod scale;
 pub mod schedules;
 pub mod server;
 pub mod sign_in;
 pub mod submission;
+mod tail;
 pub mod workflows;
 
 use crate::{
@@ -85,6 +91,8 @@ pub struct Context {
     pub host: HostInfo,
     /// Settings.
     pub api: config::Api,
+    /// Settings of the Celery front.
+    pub celery: Arc<crate::celery::config::Celery>,
     /// What `/metrics` serves.
     pub metrics: Arc<Metrics>,
     /// What `/readyz` says.
@@ -107,6 +115,7 @@ pub struct Service {
     pub(crate) directory: directory::Handle,
     pub(crate) host: HostInfo,
     pub(crate) settings: config::Api,
+    pub(crate) celery: Arc<crate::celery::config::Celery>,
     pub(crate) metrics: Arc<Metrics>,
     ready: watch::Receiver<Readiness>,
     drain: mpsc::Sender<()>,
@@ -120,6 +129,9 @@ pub struct Service {
     counters: guard::Counters,
     request_ids: guard::RequestIds,
     feed: feed::Feed,
+    tail: tail::Tail,
+    /// Those who may read all events at once.
+    readers: Arc<Semaphore>,
     types: submission::KnownTypes,
     /// Ends streams and long polls when the host stops.
     stopping: CancellationToken,
@@ -137,12 +149,15 @@ impl Service {
             counters: guard::Counters::new(&context.metrics.registry)?,
             request_ids: guard::RequestIds::new()?,
             feed: feed::Feed::new(context.store.clone()),
+            tail: tail::Tail::new(context.store.clone()),
+            readers: Arc::new(Semaphore::new(changes::READERS_MAX)),
             types: submission::KnownTypes::default(),
             stopping: CancellationToken::new(),
             store: context.store,
             directory: context.directory,
             host: context.host,
             settings: context.api,
+            celery: context.celery,
             metrics: context.metrics,
             ready: context.ready,
             drain: context.drain,

@@ -2,8 +2,8 @@
 //! of the contract shows in review.
 
 use super::{
-    Service, audit, batch, bulk, checkpoints, error, error_groups, events, health, hosts, jobs, limits,
-    output, plugins, queues, replay, scale, schedules, workflows,
+    Service, audit, batch, bulk, celery, changes, checkpoints, error, error_groups, events, health, hosts,
+    jobs, limits, output, plugins, queues, replay, routes as job_routes, scale, schedules, workflows,
 };
 use axum::{
     http::header,
@@ -31,6 +31,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
         (name = "workflows", description = "Graphs of jobs that need one another."),
         (name = "plugins", description = "Job types."),
         (name = "queues", description = "Lines of jobs, and how many there are."),
+        (name = "routes", description = "Which version of a job type, or who else, runs its jobs."),
         (name = "errors", description = "Failures, folded by what they have in common."),
         (name = "schedules", description = "Jobs that are made at planned times."),
         (name = "hosts", description = "Who runs the jobs."),
@@ -38,7 +39,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
         (name = "health", description = "For load balancers and monitoring."),
     ),
     security(("token" = [])),
-    components(schemas(error::Document)),
+    components(schemas(error::Document, changes::JobChange, changes::Gap)),
     modifiers(&Common),
 )]
 struct Base;
@@ -71,6 +72,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(replay::replay))
         .routes(routes!(jobs::signal))
         .routes(routes!(events::follow))
+        .routes(routes!(changes::follow))
         .routes(routes!(output::output))
         .routes(routes!(output::logs))
         .routes(routes!(checkpoints::newest))
@@ -80,14 +82,21 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(workflows::retry))
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::show, plugins::put, plugins::delete))
+        .routes(routes!(plugins::roll_back))
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
         .routes(routes!(queues::purge))
         .routes(routes!(queues::counts))
+        .routes(routes!(celery::show))
+        .routes(routes!(celery::requeue))
         .routes(routes!(error_groups::list))
         .routes(routes!(error_groups::show, error_groups::forget))
         .routes(routes!(limits::show, limits::put, limits::delete))
+        .routes(routes!(job_routes::list))
+        .routes(routes!(job_routes::show, job_routes::put, job_routes::delete))
+        .routes(routes!(job_routes::mismatches))
+        .routes(routes!(job_routes::act))
         .routes(routes!(schedules::list))
         .routes(routes!(schedules::preview))
         .routes(routes!(schedules::show, schedules::put, schedules::delete))

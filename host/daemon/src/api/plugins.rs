@@ -46,6 +46,8 @@ pub(super) struct Plugin {
     result_schema: Option<serde_json::Value>,
     /// What it imports beyond the contract.
     imports: Vec<String>,
+    /// Which of that are capabilities, and whether they are granted.
+    capabilities: Vec<PluginCapability>,
     /// Length of the file, bytes.
     bytes: u64,
     /// When this host loaded it.
@@ -55,6 +57,18 @@ pub(super) struct Plugin {
     error: Option<PluginError>,
     /// Versions that this host holds, for jobs that began with them.
     versions: Vec<PluginVersion>,
+}
+
+/// A capability that a plugin imports.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only describes what the directory writes")]
+pub(super) struct PluginCapability {
+    /// Name of the import.
+    import: String,
+    /// `granted`, or `optional, not granted`: the plugin can do without, and its calls fail.
+    state: String,
+    /// The line of configuration that would grant it, where it is not granted.
+    grant: Option<String>,
 }
 
 /// Why a plugin is not in service.
@@ -80,6 +94,41 @@ pub(super) struct PluginVersion {
     loaded_at: String,
     /// New jobs start with this one.
     active: bool,
+    /// An operator went back from it: its jobs move to the active version or pause. Left out where it is false.
+    #[schema(required = false)]
+    withdrawn: bool,
+    /// What became of the jobs of the version before it. Left out where there was none.
+    #[schema(required = false)]
+    swap: Option<Swap>,
+}
+
+/// How a version took over from the one before it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only describes what the directory writes")]
+#[schema(as = PluginSwap)]
+pub(super) struct Swap {
+    /// SHA-256 of the version before.
+    from: String,
+    /// When copies of checkpoints were tried.
+    #[schema(format = DateTime)]
+    at: String,
+    /// How long that took, milliseconds.
+    took_ms: u64,
+    /// Live jobs first, then recorded checkpoints; at most 40.
+    trials: Vec<Trial>,
+}
+
+/// What becomes of one job.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only describes what the directory writes")]
+#[schema(as = PluginTrial)]
+pub(super) struct Trial {
+    /// The job's id, or the recording's folder and the file of the checkpoint.
+    of: String,
+    /// `migrate`, `stay` or `refuse`.
+    verdict: String,
+    /// Why.
+    why: String,
 }
 
 /// The plugins of this host, and the job types that only others have.
@@ -209,6 +258,22 @@ fn signature(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
             Err(Problem::new(Code::InvalidHeader, "Waymark-Signature: a signature in Base64 is expected."))
         }
     }
+}
+
+/// Makes the version before the active one active again on this host. Jobs of the version that it goes back from move
+/// with their next commit where the other reads their checkpoints, and pause with an error where it does not.
+#[utoipa::path(
+    post, path = "/api/v1/plugins/{type}/rollback", tag = "plugins", operation_id = "roll_back_plugin",
+    params(("type" = String, Path, description = "Job type.")),
+    responses((status = 200, description = "The version before is active.", body = Plugin)),
+)]
+pub(crate) async fn roll_back(
+    Shared(service): Shared<Arc<Service>>,
+    Name(name): Name,
+) -> Result<Response, Problem> {
+    service.directory.get(&name).ok_or_else(|| unknown(&name))?;
+    let plugin = service.directory.go_back(&name).await?;
+    Ok(reply(StatusCode::OK, &plugin))
 }
 
 fn unknown(name: &str) -> Problem {

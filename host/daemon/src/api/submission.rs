@@ -134,7 +134,7 @@ pub enum Until {
 /// An address that is told of a job's end, by a signed message.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct WebhookRequest {
+pub(super) struct WebhookRequest {
     /// `https://` or `http://`; at most 2,048 characters.
     url: String,
     /// Which ends: `succeeded`, `failed`, `cancelled`. Default: all three.
@@ -148,7 +148,7 @@ struct WebhookRequest {
 
 impl WebhookRequest {
     /// What is wrong with it: field and words.
-    fn fault(&self, endpoints: &[WebhookRule]) -> Option<(&'static str, &'static str)> {
+    pub(super) fn fault(&self, endpoints: &[WebhookRule]) -> Option<(&'static str, &'static str)> {
         let parsed = reqwest::Url::parse(&self.url);
         if self.url.len() > URL_MAX || !parsed.is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
             return Some((
@@ -281,8 +281,9 @@ impl Submission<'_> {
                 parent: None,
                 replay_of: None,
                 schedule: None,
+                shadow: None,
                 webhooks: self.webhook.map(Webhook::from).into_iter().collect(),
-                trace: None,
+                ..Spec::default()
             },
             not_before_ms,
             delay_ms: self.delay_ms,
@@ -404,7 +405,7 @@ impl Submission<'_> {
 pub const QUEUE_RULE: &str = "must be 1 to 128 of letters, digits, '_', '-' and '.'";
 const LABEL_RULE: &str = "must be 1 to 128 characters without control characters";
 
-fn is_job_type(text: &str) -> bool {
+pub(super) fn is_job_type(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
@@ -471,7 +472,9 @@ impl Service {
         if let Some(known) = self.types.look(job_type) {
             return Ok(known);
         }
-        let names: HashSet<_> = self.store.types().await?.into_iter().map(|(name, _)| name).collect();
+        let mut names: HashSet<_> = self.store.types().await?.into_iter().map(|(name, _)| name).collect();
+        // A route may send jobs where no plugin is needed.
+        names.extend(self.store.routes().await?.into_keys());
         let known = names.contains(job_type);
         self.types.replace(names);
         Ok(known)

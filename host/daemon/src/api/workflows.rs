@@ -7,9 +7,9 @@ use super::{
     Service,
     answer::{Include, Job, Timestamp},
     error::{Code, Problem, Violation},
-    jobs::{JobPage, control, label_header},
+    jobs::{JobPage, asked, control, key_reused, label_header},
     request::{self, Id, Params, limit, reply},
-    submission::{QUEUE_RULE, is_label, is_queue},
+    submission::{QUEUE_RULE, WebhookRequest, is_label, is_queue},
 };
 use crate::{
     traces::of_headers,
@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 use std::{collections::HashMap, sync::Arc};
 use utoipa::{IntoParams, ToSchema};
 use waymark_job::{
-    Control, JobId, Spec, State as JobState,
+    Control, JobId, Spec, State as JobState, Webhook,
     workflow::{Counts, Graph, Start, State},
 };
 use waymark_store::{Filter, NewJob, View};
@@ -132,15 +132,22 @@ pub(super) struct List {
 /// The body has exactly one of `nodes`, `chain`, `group` and `chord`; `docs/workflows.md` describes them.
 #[utoipa::path(
     post, path = "/api/v1/workflows", tag = "workflows", operation_id = "create_workflow",
-    params(("X-Correlation-Id" = Option<String>, Header, description = "Taken as `correlation_id` if the body has none.")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "A request repeated with the same key within 24 hours answers the first one's workflow instead of making another. 1 to 128 characters."),
+        ("X-Correlation-Id" = Option<String>, Header, description = "Taken as `correlation_id` if the body has none."),
+    ),
     request_body(content = Object),
-    responses((status = 201, description = "The workflow was made.", body = Job, headers(("Location" = String, description = "Path of the workflow.")))),
+    responses(
+        (status = 201, description = "The workflow was made.", body = Job, headers(("Location" = String, description = "Path of the workflow."))),
+        (status = 200, description = "The workflow stood already for the idempotency key.", body = Job),
+    ),
 )]
 pub(super) async fn create(
     Shared(service): Shared<Arc<Service>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let idempotency_key = label_header(&headers, "idempotency-key")?;
     let text = request::body(body, service.settings.body_bytes_max, service.body_timeout()).await?;
     let violation = |pointer: String, detail: String| Violation { pointer, detail };
     let (graph, mut about) = Graph::read(&text).map_err(|flaws| {
@@ -165,6 +172,17 @@ pub(super) async fn create(
             errors.push(violation(format!("/nodes/{name}/queue"), QUEUE_RULE.into()));
         }
     }
+    let webhook = match about.webhook.take().map(serde_json::from_value::<WebhookRequest>).transpose() {
+        Ok(webhook) => webhook,
+        Err(error) => {
+            errors.push(violation("/webhook".into(), error.to_string()));
+            None
+        }
+    };
+    let endpoints = &service.store.options().webhooks;
+    if let Some((field, detail)) = webhook.as_ref().and_then(|webhook| webhook.fault(endpoints)) {
+        errors.push(violation(format!("/{field}"), detail.into()));
+    }
     let mut known: HashMap<&str, bool> = HashMap::new();
     for (at, job_type, input) in graph.tasks() {
         if errors.len() >= VIOLATIONS_MAX {
@@ -184,7 +202,10 @@ pub(super) async fn create(
     let packed = serde_json::to_vec(&graph)
         .map_err(|error| Problem::internal(format_args!("a graph cannot be written: {error}")))?;
     let now_ms = service.store.now_ms().await?;
-    let partition = u16::try_from(now_ms % u64::from(service.store.partitions())).unwrap_or(0);
+    let partition = match &idempotency_key {
+        Some(key) => service.store.partition_of_key(key),
+        None => service.store.any_partition(now_ms),
+    };
     let id = JobId::generate(now_ms, partition)
         .map_err(|error| Problem::internal(format_args!("no randomness: {error}")))?;
     let input = json!({
@@ -198,13 +219,22 @@ pub(super) async fn create(
         tags: about.tags,
         correlation_id: about.correlation_id,
         trace: of_headers(&headers),
+        webhooks: webhook.map(Webhook::from).into_iter().collect(),
         ..Spec::default()
     };
+    // Without its job the graph is forgotten.
     service.store.put_graph(&id, &packed).await?;
-    service.store.create(vec![NewJob { id: Some(id), spec, ..NewJob::default() }]).await?;
+    let job = NewJob { id: Some(id), spec: spec.clone(), idempotency_key, ..NewJob::default() };
+    let created = service.store.create(vec![job]).await?;
+    let id = created.first().map_or(id, |created| created.id);
     service.store.keep_graph(&id).await?;
     let view = service.view(&id).await?;
-    let mut response = reply(StatusCode::CREATED, &Job::new(&view, Include::ALL));
+    let stood = created.first().is_some_and(|created| created.existing);
+    if stood && asked(&spec) != asked(&view.spec) {
+        return Err(key_reused(&id));
+    }
+    let status = if stood { StatusCode::OK } else { StatusCode::CREATED };
+    let mut response = reply(status, &Job::new(&view, Include::ALL));
     if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/workflows/{id}")) {
         response.headers_mut().insert(header::LOCATION, location);
     }

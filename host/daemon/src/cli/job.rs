@@ -31,17 +31,8 @@ pub enum JobCommand {
         #[arg(long)]
         reveal: bool,
     },
-    /// Follow a job to its end with a progress bar, then print its result.
-    Watch {
-        /// The job's id.
-        id: String,
-        /// Show its log lines too.
-        #[arg(long)]
-        logs: bool,
-        /// Print its output records too.
-        #[arg(long)]
-        output: bool,
-    },
+    /// Follow a job to its end with a progress bar, then print its result; or follow all jobs.
+    Watch(Watch),
     /// Stop jobs at the end of their step; they keep their place.
     Pause {
         /// Ids of jobs.
@@ -268,6 +259,38 @@ impl Filter {
     }
 }
 
+/// Which job to follow, or which jobs.
+#[derive(Args, Debug)]
+pub struct Watch {
+    /// The job's id.
+    #[arg(required_unless_present = "all")]
+    id: Option<String>,
+    /// Show its log lines too.
+    #[arg(long, conflicts_with = "all")]
+    logs: bool,
+    /// Print its output records too.
+    #[arg(long, conflicts_with = "all")]
+    output: bool,
+    /// Print a line whenever any job changes, until interrupted.
+    #[arg(long, conflicts_with = "id")]
+    all: bool,
+    /// Of all: only changes to these states, with commas between them.
+    #[arg(long, requires = "all")]
+    status: Option<String>,
+    /// Of all: only this job type.
+    #[arg(long = "type", value_name = "TYPE", requires = "all")]
+    job_type: Option<String>,
+    /// Of all: only this queue.
+    #[arg(long, requires = "all")]
+    queue: Option<String>,
+    /// Of all: only those with this label.
+    #[arg(long, requires = "all")]
+    tag: Option<String>,
+    /// Of all: only those with your id for the larger whole.
+    #[arg(long, value_name = "ID", requires = "all")]
+    correlation_id: Option<String>,
+}
+
 /// What to do with many jobs.
 #[derive(Args, Debug)]
 pub struct Bulk {
@@ -331,7 +354,7 @@ pub async fn run(client: &Client, command: JobCommand) -> anyhow::Result<()> {
         JobCommand::Submit(submit) => self::submit(client, *submit).await,
         JobCommand::List(list) => self::list(client, list).await,
         JobCommand::Show { id, reveal } => show(client, &id, reveal).await,
-        JobCommand::Watch { id, logs, output } => watch::to_end(client, &id, logs, output).await,
+        JobCommand::Watch(watch) => self::watch(client, watch).await,
         JobCommand::Pause { ids } => control(client, &ids, "pause", None).await,
         JobCommand::Resume { ids } => control(client, &ids, "resume", None).await,
         JobCommand::Restart { ids, from } => control(client, &ids, "restart", from).await,
@@ -710,6 +733,23 @@ fn log_line(line: &Value) -> String {
         text.push_str(&format!(" {}", Value::from(fields.clone())));
     }
     text
+}
+
+async fn watch(client: &Client, watch: Watch) -> anyhow::Result<()> {
+    if let Some(id) = watch.id {
+        return watch::to_end(client, &id, watch.logs, watch.output).await;
+    }
+    let query: Vec<_> = [
+        ("status", watch.status),
+        ("type", watch.job_type),
+        ("queue", watch.queue),
+        ("tag", watch.tag),
+        ("correlation_id", watch.correlation_id),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect();
+    watch::show_all(client, &query).await
 }
 
 async fn logs(client: &Client, id: &str, follow: bool) -> anyhow::Result<()> {

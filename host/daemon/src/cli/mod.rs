@@ -12,6 +12,7 @@ pub mod job;
 pub mod migrate;
 pub mod plugin;
 pub mod queue;
+pub mod route;
 pub mod scale;
 pub mod schedule;
 pub mod shell;
@@ -54,6 +55,15 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: queue::QueueCommand,
+    },
+    /// Show and put routes; promote, hold and roll back canaries.
+    Route {
+        /// Which host.
+        #[command(flatten)]
+        remote: Remote,
+        /// What to do.
+        #[command(subcommand)]
+        command: route::RouteCommand,
     },
     /// List, show and forget groups of failures.
     Errors {
@@ -139,6 +149,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Job { remote, command } => job::run(&Client::new(&remote)?, command).await,
         Command::Plugin { remote, command } => plugin::run(&remote, command).await,
         Command::Queue { remote, command } => queue::run(&Client::new(&remote)?, command).await,
+        Command::Route { remote, command } => route::run(&Client::new(&remote)?, command).await,
         Command::Errors { remote, command } => errors::run(&Client::new(&remote)?, command).await,
         Command::Scale { remote, arguments } => scale::run(&Client::new(&remote)?, arguments).await,
         Command::Schedule { remote, command } => schedule::run(&Client::new(&remote)?, command).await,

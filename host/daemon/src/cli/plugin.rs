@@ -61,6 +61,11 @@ pub enum PluginCommand {
         #[command(flatten)]
         registry: origin::Registry,
     },
+    /// Make the version before the active one active again on a host.
+    Rollback {
+        /// Job type.
+        name: String,
+    },
     /// Write a .wasm file to a registry of containers, with the signature beside it.
     Push {
         /// The file.
@@ -108,6 +113,18 @@ pub async fn run(remote: &Remote, command: PluginCommand) -> anyhow::Result<()> 
         }
         PluginCommand::Replay(replay) => replay::run(&Client::new(remote)?, &replay).await,
         command => ask(&Client::new(remote)?, command).await,
+    }
+}
+
+/// What becomes of the jobs of the version before.
+fn swap(plugin: &Value) {
+    let versions = plugin["versions"].as_array().cloned().unwrap_or_default();
+    let active = versions.iter().find(|version| version["active"] == true);
+    let trials = active.and_then(|version| version["swap"]["trials"].as_array().cloned()).unwrap_or_default();
+    if !trials.is_empty() {
+        say!("");
+        let row = |trial: &Value| vec![cell(trial, "of"), cell(trial, "verdict"), cell(trial, "why")];
+        table::print(&["CHECKPOINT OF", "VERDICT", "WHY"], &trials.iter().map(row).collect::<Vec<_>>());
     }
 }
 
@@ -168,6 +185,19 @@ async fn ask(client: &Client, command: PluginCommand) -> anyhow::Result<()> {
             if !client.print(&answer) {
                 say!(
                     "{} {} is in service (digest {})",
+                    cell(&answer, "name"),
+                    cell(&answer, "version"),
+                    cell(&answer, "digest")
+                );
+                swap(&answer);
+            }
+        }
+        PluginCommand::Rollback { name } => {
+            let path = format!("/api/v1/plugins/{}/rollback", segment(&name));
+            let answer: Value = client.post(&path, &[]).await?;
+            if !client.print(&answer) {
+                say!(
+                    "{} {} is active again (digest {})",
                     cell(&answer, "name"),
                     cell(&answer, "version"),
                     cell(&answer, "digest")

@@ -38,6 +38,8 @@ pub struct Event {
 pub struct Parser {
     rest: Vec<u8>,
     event: Event,
+    /// The last id that was told, maybe without an event.
+    id: String,
 }
 
 impl Parser {
@@ -52,14 +54,14 @@ impl Parser {
             if line.is_empty() {
                 let event = std::mem::take(&mut self.event);
                 if !event.data.is_empty() {
-                    events.push(event);
+                    events.push(Event { id: self.id.clone(), ..event });
                 }
             } else {
                 let (name, value) = line.split_once(':').unwrap_or((line, ""));
                 let value = value.strip_prefix(' ').unwrap_or(value);
                 match name {
                     "event" => value.clone_into(&mut self.event.name),
-                    "id" => value.clone_into(&mut self.event.id),
+                    "id" => value.clone_into(&mut self.id),
                     "data" => {
                         if !self.event.data.is_empty() {
                             self.event.data.push('\n');
@@ -73,6 +75,42 @@ impl Parser {
         }
         self.rest.drain(..begin);
         events
+    }
+}
+
+/// Calls `told` with every event of all jobs that a filter takes, for ever.
+///
+/// # Errors
+/// The host refused, or was away for longer than a minute.
+pub async fn all(
+    client: &Client,
+    query: &[(&str, String)],
+    mut told: impl FnMut(&Event),
+) -> anyhow::Result<()> {
+    let mut position = String::new();
+    let mut heard = Instant::now();
+    loop {
+        let mut request = client.request(Method::GET, "/api/v1/events").query(query);
+        if !position.is_empty() {
+            request = request.header("last-event-id", &position);
+        }
+        match client.send(request).await {
+            Ok(response) => {
+                let mut parser = Parser { id: position.clone(), ..Parser::default() };
+                let mut stream = response.bytes_stream();
+                while let Ok(Some(Ok(bytes))) = tokio::time::timeout(SILENCE, stream.next()).await {
+                    heard = Instant::now();
+                    parser.feed(&bytes).iter().for_each(&mut told);
+                    position.clone_from(&parser.id);
+                }
+            }
+            Err(error) if is_refusal(&error) || heard.elapsed() > PATIENCE => return Err(error),
+            Err(_) => {}
+        }
+        if heard.elapsed() > PATIENCE {
+            bail!("the host was away for longer than {} s", PATIENCE.as_secs());
+        }
+        tokio::time::sleep(RETRY).await;
     }
 }
 
@@ -109,12 +147,7 @@ pub async fn follow(
                     }
                 }
             }
-            Err(error)
-                if error.downcast_ref::<Refusal>().is_some_and(|refusal| !is_passing(&refusal.code)) =>
-            {
-                return Err(error);
-            }
-            Err(error) if heard.elapsed() > PATIENCE => return Err(error),
+            Err(error) if is_refusal(&error) || heard.elapsed() > PATIENCE => return Err(error),
             Err(_) => {}
         }
         if heard.elapsed() > PATIENCE {
@@ -125,8 +158,10 @@ pub async fn follow(
     }
 }
 
-fn is_passing(code: &str) -> bool {
-    matches!(code, "store-unavailable" | "timeout" | "not-ready" | "too-many-connections")
+/// Did the host refuse for a reason that does not pass?
+fn is_refusal(error: &anyhow::Error) -> bool {
+    let passing = ["store-unavailable", "timeout", "not-ready", "too-many-connections", "too-many-readers"];
+    error.downcast_ref::<Refusal>().is_some_and(|refusal| !passing.contains(&refusal.code.as_str()))
 }
 
 /// What a person sees while waiting.
@@ -223,6 +258,27 @@ fn bar() -> ProgressStyle {
     ProgressStyle::with_template(template)
         .map(|style| style.progress_chars("=> "))
         .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Prints a line for every job that changes, until the program is ended.
+///
+/// # Errors
+/// The host refused, or was away for too long.
+pub async fn show_all(client: &Client, query: &[(&str, String)]) -> anyhow::Result<()> {
+    all(client, query, |event| {
+        let Ok(data) = serde_json::from_str::<Value>(&event.data) else { return };
+        if event.name == "gap" {
+            let (after, until) = (cell(&data, "after"), cell(&data, "until"));
+            eprintln!("what happened between {after} and {until} is not known any more");
+        } else if client.json {
+            say!("{}", event.data);
+        } else if event.name == "job" {
+            let [at, id, status, job_type, queue] =
+                ["at", "id", "status", "type", "queue"].map(|name| cell(&data, name));
+            say!("{at}  {id}  {status:<9}  {job_type}  {queue}");
+        }
+    })
+    .await
 }
 
 /// Follows a job to its end with a progress bar, and shows its result.

@@ -1,5 +1,5 @@
 // Keeps pages fresh. Every page is whole without this file: it asks for the page again and takes over what changed in the
-// parts marked `data-live`, tells when to ask from the events of a job, appends log lines, asks before what cannot be
+// parts marked `data-live`, tells when to ask from the events of a job or of all jobs, appends log lines, asks before what cannot be
 // undone, and copies text.
 "use strict";
 
@@ -114,6 +114,39 @@ function follow(path) {
   });
 }
 
+const LIST_MIN_MS = 1000;
+
+/** Refreshes a list when jobs change, while it is in view. */
+function live(path) {
+  let events = null;
+  let due = null;
+  const later = () => {
+    if (due) return;
+    due = setTimeout(() => {
+      due = null;
+      if (!document.hidden) refresh();
+    }, Math.max(0, asked + LIST_MIN_MS - Date.now()));
+  };
+  const open = () => {
+    events = new EventSource(path);
+    for (const name of ["job", "gap"]) events.addEventListener(name, later);
+    events.addEventListener("error", () => {
+      if (events.readyState !== EventSource.CLOSED) return;
+      document.removeEventListener("visibilitychange", turn);
+      poll(2000);
+    });
+  };
+  // A browser has few connections to one host: pages out of view keep none.
+  const turn = () => {
+    events.close();
+    if (document.hidden) return;
+    open();
+    later();
+  };
+  document.addEventListener("visibilitychange", turn);
+  open();
+}
+
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.ask;
   if (question && !window.confirm(question)) event.preventDefault();
@@ -148,7 +181,8 @@ document.addEventListener("submit", async (event) => {
 
 const log = document.getElementById("log");
 if (log) log.scrollTop = log.scrollHeight;
-const { poll: everyMs, events: path } = document.body.dataset;
+const { poll: everyMs, events: path, changes } = document.body.dataset;
 if (everyMs) poll(Number(everyMs));
 if (path) follow(path);
+if (changes) live(changes);
 document.querySelector("form[data-auto]")?.submit();

@@ -26,7 +26,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{collections::BTreeMap, sync::Arc};
 use waymark_job::{Control, JobId, State};
-use waymark_store::{Checkpoint, View};
+use waymark_store::{Checkpoint, Error, View};
 
 /// Newest output records and log lines on the page.
 const OUTPUTS: u64 = 50;
@@ -41,6 +41,15 @@ struct Line {
     message: String,
     #[serde(default)]
     fields: Option<Box<RawValue>>,
+}
+
+/// What was read; or nothing, and why, where it lies in a storage that is away.
+fn unless_away<T: Default>(read: Result<T, Error>) -> Result<(T, Option<Error>), Problem> {
+    match read {
+        Ok(found) => Ok((found, None)),
+        Err(error @ Error::Storage(_)) => Ok((T::default(), Some(error))),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Units of work per second, from the kept checkpoints of this run, else from the whole run.
@@ -87,6 +96,8 @@ fn facts(view: &View, now_ms: u64) -> Markup {
             div { dt { "Created" } dd { (format::ago(now_ms, view.id.created_ms())) } }
             div { dt { "Ran" } dd.num { (super::jobs::ran(now_ms, view)) } }
             @if let Some(host) = &record.host { div { dt { "Worker" } dd { code { (host) } } } }
+            @if let Some(routed) = &record.route { div { dt { "Route" } dd { a href=(format!("/routes/{}", part::segment(&spec.job_type))) { (routed.arm) } } } }
+            @if let Some(of) = &spec.shadow { div { dt { "Copy of" } dd { (part::job_link(&of.job)) } } }
             @if let Some(version) = &record.version { div { dt { "Plugin" } dd { (version) } } }
             @if let Some(id) = &spec.correlation_id { div { dt { "Correlation id" } dd { a href=(jobs_with("correlation_id", id)) { (id) } } } }
             @if let Some(key) = &spec.unique_key { div { dt { "Unique key" } dd { code { (key) } } } }
@@ -195,9 +206,10 @@ pub(super) async fn page(
     let checkpoints = store.checkpoints(&id).await?;
     let total = view.record.outputs;
     let first_output = total.saturating_sub(OUTPUTS);
-    let outputs = store.outputs(&id, first_output, OUTPUTS).await?;
+    // The page is worth having without what lies in a storage that is away.
+    let (outputs, no_outputs) = unless_away(store.outputs(&id, first_output, OUTPUTS).await)?;
     let outputs: Vec<_> = outputs.iter().map(|record| mask.json(record)).collect();
-    let mut all = store.logs(&id, 0, 1_000).await?;
+    let (mut all, no_logs) = unless_away(store.logs(&id, 0, 1_000).await)?;
     mask_lines(&mask, &mut all.lines);
     let told = all.first + all.lines.len() as u64;
     let skipped = all.lines.len().saturating_sub(LOG_LINES as usize);
@@ -205,7 +217,7 @@ pub(super) async fn page(
         all.lines[skipped..].iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let before = all.first + skipped as u64;
     let command = curl(&viewer, &view)?;
-    let last_seen = events::position(&view, told, total);
+    let last_seen = events::position(&view, told, if no_outputs.is_some() { first_output } else { total });
     let body = html! {
         div.head {
             div {
@@ -237,7 +249,8 @@ pub(super) async fn page(
             section.card aria-labelledby="result-title" {
                 h2 #result-title { "Result" }
                 div #result-box data-live {
-                    @if view.state == State::Succeeded { (part::copy("result", "Copy")) (part::text_block("result", "Result", view.result.as_deref().unwrap_or("null"))) }
+                    @if let Some(why) = &view.result_error { p.hint { "It cannot be read: " (why) "." } }
+                    @else if view.state == State::Succeeded { (part::copy("result", "Copy")) (part::text_block("result", "Result", view.result.as_deref().unwrap_or("null"))) }
                     @else { p.hint { "There is one when the job has succeeded." } }
                 }
             }
@@ -249,7 +262,8 @@ pub(super) async fn page(
         section.card aria-labelledby="output-title" {
             div.head { h2 #output-title { "Output" } a href=(format!("/api/v1/jobs/{id}/output")) { "All as NDJSON" } }
             div #output data-live {
-                @if outputs.is_empty() { p.hint { "No record was committed." } }
+                @if let Some(why) = &no_outputs { p.hint { "It cannot be read: " (why) "." } }
+                @else if outputs.is_empty() { p.hint { "No record was committed." } }
                 @else {
                     p.hint { "Records " (format::number(first_output + 1)) " to " (format::number(total)) " of " (format::number(total)) "." }
                     ol.records tabindex="0" aria-label="Output records" {
@@ -262,7 +276,9 @@ pub(super) async fn page(
             h2 #log-title { "Log" }
             @if before > 0 { p.hint { (format::number(before)) " lines before these are not shown here." } }
             ol #log .log tabindex="0" aria-label="Log" { @for line in &lines { (log_line(line)) } }
-            p #log-empty .hint hidden[!lines.is_empty()] { "No line yet." }
+            p #log-empty .hint hidden[!lines.is_empty()] {
+                @if let Some(why) = &no_logs { "It cannot be read: " (why) "." } @else { "No line yet." }
+            }
         }
         section.card aria-labelledby="curl-title" {
             div.head { h2 #curl-title { "The same as a command" } (part::copy("curl", "Copy")) }

@@ -62,6 +62,15 @@ impl Asked {
         Self { pairs }
     }
 
+    /// Where changes of these jobs are told, and of some others: a job that leaves a state must be told too.
+    fn changes(&self) -> String {
+        let known = ["type", "queue", "tag", "correlation_id"].map(|name| (name, self.get(name)));
+        match part::query(known) {
+            query if query.is_empty() => "/api/v1/events".to_owned(),
+            query => format!("/api/v1/events?{query}"),
+        }
+    }
+
     fn get(&self, name: &str) -> &str {
         self.pairs.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
     }
@@ -227,7 +236,8 @@ pub(super) async fn page(
         (part::pager("/jobs", &first, cursor.is_none(), next))
         (bulk_form(&viewer, &asked, &filter))
     };
-    Ok(Page { section: Section::Jobs, title: "Jobs", fresh: Fresh::Polled, body }.answer(&viewer))
+    Ok(Page { section: Section::Jobs, title: "Jobs", fresh: Fresh::Live(asked.changes()), body }
+        .answer(&viewer))
 }
 
 #[cfg(test)]
@@ -244,5 +254,7 @@ mod tests {
             (2, Some("night"), Some("x"))
         );
         assert!(Asked::read("colour=red").filter().is_err());
+        assert_eq!(asked.changes(), "/api/v1/events?queue=night");
+        assert_eq!(Asked::read("status=failed").changes(), "/api/v1/events");
     }
 }

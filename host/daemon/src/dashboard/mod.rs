@@ -9,7 +9,7 @@
 //! * [`page`]: the frame around every page; [`part`]: pieces that pages share; [`format`](mod@format): numbers and times.
 //! * [`chart`], [`graph`]: drawings.
 //! * One file per page: [`overview`] with [`stuck`], [`jobs`] with [`bulk`], [`job`] with [`timeline`],
-//!   [`checkpoints`], [`workflows`], [`schedules`], [`queues`], [`plugins`], [`hosts`], [`errors`], [`audit`].
+//!   [`checkpoints`], [`workflows`], [`schedules`], [`queues`], [`routes`], [`plugins`], [`hosts`], [`errors`], [`audit`].
 //! * [`assets`]: the style sheet, the script and the icon, from the binary.
 
 mod assets;
@@ -28,6 +28,7 @@ mod page;
 mod part;
 mod plugins;
 mod queues;
+mod routes;
 mod schedules;
 mod stuck;
 mod timeline;
@@ -61,7 +62,11 @@ pub(crate) fn routes() -> Router<Arc<Service>> {
         .route("/schedules/{name}/{action}", post(schedules::act))
         .route("/queues", get(queues::page))
         .route("/queues/{queue}/{action}", post(queues::act))
+        .route("/routes", get(self::routes::list))
+        .route("/routes/{type}", get(self::routes::page))
+        .route("/routes/{type}/{action}", post(self::routes::act))
         .route("/plugins", get(plugins::page))
+        .route("/plugins/{type}/rollback", post(plugins::roll_back))
         .route("/hosts", get(hosts::page))
         .route("/hosts/{id}/{action}", post(hosts::act))
         .route("/errors", get(errors::list))

@@ -194,5 +194,11 @@ pub(super) async fn page(
             }
         }
     };
-    Ok(Page { section: Section::Overview, title: "Overview", fresh: Fresh::Polled, body }.answer(&viewer))
+    Ok(Page {
+        section: Section::Overview,
+        title: "Overview",
+        fresh: Fresh::Live("/api/v1/events".to_owned()),
+        body,
+    }
+    .answer(&viewer))
 }

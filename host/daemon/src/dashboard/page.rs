@@ -19,6 +19,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// How often a page is asked for again that no events tell of, milliseconds.
 const REFRESH_MS: u32 = 2_000;
+/// The same where events tell of most changes: ages and the load of hosts have none.
+const REFRESH_TOLD_MS: u32 = 10_000;
 
 /// Where a page belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,7 @@ pub(super) enum Section {
     Workflows,
     Schedules,
     Queues,
+    Routes,
     Plugins,
     Hosts,
     Errors,
@@ -35,7 +38,7 @@ pub(super) enum Section {
 }
 
 impl Section {
-    const ALL: [(Self, &'static str, &'static str, &'static str); 9] = [
+    const ALL: [(Self, &'static str, &'static str, &'static str); 10] = [
         (Self::Overview, "/", "Overview", "M3 13h4v5H3zM8 8h4v10H8zM13 3h4v15h-4z"),
         (Self::Jobs, "/jobs", "Jobs", "M3 4h14v2.5H3zM3 8.75h14v2.5H3zM3 13.5h14V16H3z"),
         (
@@ -55,6 +58,12 @@ impl Section {
             "/queues",
             "Queues",
             "M2 6h3v8H2zM6.5 6h3v8h-3zM11 6h3v8h-3zM15.5 7.5 18.5 10l-3 2.500z",
+        ),
+        (
+            Self::Routes,
+            "/routes",
+            "Routes",
+            "M2 9h5l4-4h3V2l4 4-4 4V7h-2l-3 3 3 3h2v-3l4 4-4 4v-3h-3l-4-4H2z",
         ),
         (
             Self::Plugins,
@@ -85,8 +94,10 @@ pub(super) enum Fresh {
     Never,
     /// It is asked for again.
     Polled,
-    /// Events at this path tell when to ask again.
+    /// Events of a job, at this path, tell when to ask again.
     Told(String),
+    /// Events of all jobs, at this path, tell when to ask again; it is asked for seldom besides.
+    Live(String),
 }
 
 /// A page to be framed.
@@ -164,16 +175,17 @@ fn document(
     side: Markup,
     body: Markup,
 ) -> Markup {
-    let (poll, events) = match fresh {
-        Fresh::Never => (None, None),
-        Fresh::Polled => (Some(REFRESH_MS), None),
-        Fresh::Told(path) => (None, Some(path)),
+    let (poll, events, changes) = match fresh {
+        Fresh::Never => (None, None, None),
+        Fresh::Polled => (Some(REFRESH_MS), None, None),
+        Fresh::Told(path) => (None, Some(path), None),
+        Fresh::Live(path) => (Some(REFRESH_TOLD_MS), None, Some(path)),
     };
     html! {
         (DOCTYPE)
         html lang="en" data-theme=(theme.name()) {
             (head(title, true))
-            body data-poll=[poll] data-events=[events] {
+            body data-poll=[poll] data-events=[events] data-changes=[changes] {
                 a.skip href="#main" { "Skip to the content" }
                 header.side {
                     a.brand href="/" {

@@ -2,12 +2,12 @@
 
 use super::{
     format,
-    page::{Fresh, Page, Section},
-    part,
-    viewer::Viewer,
+    page::{Fresh, Page, Section, see},
+    part::{self, Look},
+    viewer::{Form, Viewer},
 };
 use crate::{
-    api::{Problem, Service},
+    api::{Problem, Service, plugins as api, request::Name},
     directory::PluginStatus,
 };
 use axum::{extract::State as Shared, response::Response};
@@ -19,7 +19,22 @@ fn loaded(at: time::OffsetDateTime) -> u64 {
     u64::try_from(at.unix_timestamp()).unwrap_or(0) * 1_000
 }
 
-fn card(plugin: &PluginStatus, counts: &BTreeMap<&str, (u64, u64)>, now_ms: u64) -> Markup {
+/// What became of the jobs of the version before the active one.
+fn swap(plugin: &PluginStatus) -> Markup {
+    let active = plugin.versions.iter().find(|version| version.active);
+    let Some(swap) = active.and_then(|version| version.swap.as_ref()).filter(|swap| !swap.trials.is_empty())
+    else {
+        return html! {};
+    };
+    html! {
+        details {
+            summary { "Jobs of the version before (" (swap.trials.len()) " tried)" }
+            ul.lines { @for trial in &swap.trials { li { code { (trial.of) } " " span.note { (trial.verdict) } " " (trial.why) } } }
+        }
+    }
+}
+
+fn card(viewer: &Viewer, plugin: &PluginStatus, counts: &BTreeMap<&str, (u64, u64)>, now_ms: u64) -> Markup {
     let (waiting, running) = counts.get(plugin.name.as_str()).copied().unwrap_or_default();
     html! {
         section.card.plugin {
@@ -41,6 +56,9 @@ fn card(plugin: &PluginStatus, counts: &BTreeMap<&str, (u64, u64)>, now_ms: u64)
                 summary { "Imports (" (plugin.imports.len()) ")" }
                 @if plugin.imports.is_empty() { p.hint { "Nothing beyond the contract." } }
                 @else { ul.lines { @for import in &plugin.imports { li { code { (import) } } } } }
+                @for one in &plugin.capabilities { @if let Some(grant) = &one.grant {
+                    p.hint { code { (one.import) } " is " (one.state) ": " (grant) }
+                } }
             }
             @if plugin.versions.len() > 1 {
                 details {
@@ -48,10 +66,15 @@ fn card(plugin: &PluginStatus, counts: &BTreeMap<&str, (u64, u64)>, now_ms: u64)
                     ul.lines {
                         @for version in plugin.versions.iter().rev() {
                             li { (version.version) " " code { (version.digest.get(..16).unwrap_or(&version.digest)) "…" } " "
-                                @if version.active { span.note { "new jobs" } } @else { span.note { "for jobs that began with it" } } }
+                                @if version.active { span.note { "new jobs" } } @else if version.withdrawn { span.note { "withdrawn" } } @else { span.note { "for jobs that began with it" } } }
                         }
                     }
                 }
+            }
+            (swap(plugin))
+            @let before = plugin.versions.iter().take_while(|version| !version.active).any(|version| !version.withdrawn);
+            @if viewer.may_admin() && before && plugin.versions.iter().any(|version| version.active) {
+                (part::button(viewer, &format!("/plugins/{}/rollback", part::segment(&plugin.name)), "Roll back", Look::Danger, Some("Make the version before the active one active again?")))
             }
             @if let Some(schema) = &plugin.input_schema {
                 details { summary { "Input schema" } (part::text_block(&format!("schema-{}", plugin.name), "Input schema", &schema.to_string())) }
@@ -95,11 +118,21 @@ pub(super) async fn page(Shared(service): Shared<Arc<Service>>, viewer: Viewer) 
                     p { "Make one: " code { "waymark plugin new my-job" } ". Then put it into service: " code { "waymark plugin install my-job.wasm" } "." }
                 }))
             }
-            @for plugin in &plugins { (card(plugin, &counts, now_ms)) }
+            @for plugin in &plugins { (card(&viewer, plugin, &counts, now_ms)) }
         }
         @if !elsewhere.is_empty() {
             section.card { h2 { "Job types that only other hosts have or had" } ul.lines { @for (name, _) in &elsewhere { li { (name) } } } }
         }
     };
     Ok(Page { section: Section::Plugins, title: "Plugins", fresh: Fresh::Polled, body }.answer(&viewer))
+}
+
+/// `POST /plugins/{type}/rollback`
+pub(super) async fn roll_back(
+    Shared(service): Shared<Arc<Service>>,
+    Name(name): Name,
+    form: Form,
+) -> Result<Response, Problem> {
+    api::roll_back(Shared(service), Name(name)).await?;
+    Ok(see(form.back("/plugins")))
 }

@@ -96,6 +96,15 @@ pub(super) async fn causes(service: &Service, standing: &Standing) -> Result<Vec
             );
         }
     }
+    let (dead, _) = service.store.celery_dead(0).await?;
+    if dead > 0 {
+        add(
+            format!("{} on the Celery dead list", format::number(dead)),
+            "They are no protocol 2 JSON, or no [celery.tasks] names their job type: see GET /api/v1/celery."
+                .into(),
+            "/api/v1/celery",
+        );
+    }
     let plugins = service.directory.list();
     for plugin in plugins.iter().filter(|plugin| matches!(plugin.state.as_str(), "quarantined" | "failed")) {
         let error = plugin.error.as_ref().map_or("", |error| error.message.as_str());

@@ -89,6 +89,11 @@ impl Viewer {
         (self.actor.by != By::Open).then_some(self.actor.name.as_str())
     }
 
+    /// Their name for histories.
+    pub(super) fn actor_name(&self) -> &str {
+        &self.actor.name
+    }
+
     /// Did they sign in, so that they may sign out?
     pub(super) fn has_session(&self) -> bool {
         self.actor.by == By::Session

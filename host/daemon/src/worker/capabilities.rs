@@ -41,6 +41,14 @@ impl Ledger for Shared {
         self.0.llm_keep(key, answer, ttl_ms).await.map_err(told)
     }
 
+    async fn take_off(&self, key: &str, asker: &str, ttl_ms: u64) -> Result<bool, String> {
+        self.0.llm_take_off(key, asker, ttl_ms).await.map_err(told)
+    }
+
+    async fn land(&self, key: &str, asker: &str) -> Result<(), String> {
+        self.0.llm_land(key, asker).await.map_err(told)
+    }
+
     async fn take(&self, take: &Take) -> Result<Taken, String> {
         self.0.llm_take(take).await.map_err(told)
     }

@@ -96,6 +96,8 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
     // Partitions whose last claim was not answered.
     let away: Arc<Mutex<BTreeSet<u16>>> = Arc::default();
     let mut served = Served::new(&shared);
+    // A job that is taken before it is known where jobs go might go wrong.
+    shared.routes.known().await;
     while !shared.is_draining() {
         if shared.is_paused() {
             shared.claimed_now();
@@ -121,6 +123,9 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
             continue;
         }
         let mut selectors = plugins.selectors.clone();
+        // Types that others run need no plugin here.
+        let outside = shared.routes.outside();
+        selectors.extend(outside.into_iter().filter(|name| plugins.active(name).is_none()));
         let turn = round as usize % selectors.len();
         selectors.rotate_left(turn);
         let mut random = [0; 16];

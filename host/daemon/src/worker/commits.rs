@@ -66,7 +66,8 @@ async fn write(shared: &Shared, partition: u16, items: Vec<Item>) {
                 let correlation_id = commit.spec.correlation_id.as_deref();
                 tracing::warn!(job_id = %commit.id, correlation_id, "the claim was lost: another worker has the job");
             }
-            CommitAnswer::Done(state) if *state != State::Running => {
+            // Copies are no jobs that anybody counts.
+            CommitAnswer::Done(state) if *state != State::Running && commit.spec.shadow.is_none() => {
                 let labels = [commit.spec.job_type.as_str(), state.name()];
                 shared.metrics.left.with_label_values(&labels).inc();
             }

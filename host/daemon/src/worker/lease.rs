@@ -125,7 +125,12 @@ pub(super) async fn listen(shared: Arc<Shared>) {
     let mut subscription = shared.store.subscribe_work();
     loop {
         match subscription.next().await {
-            Message::Wake { .. } | Message::Reconnected => shared.wake.notify_one(),
+            Message::Wake { .. } => shared.wake.notify_one(),
+            Message::Reconnected => {
+                shared.wake.notify_one();
+                shared.routes.changed.notify_one();
+            }
+            Message::Routes => shared.routes.changed.notify_one(),
             Message::Control { worker, verb, id, token } => {
                 if worker != shared.worker() {
                     continue;

@@ -1,7 +1,8 @@
 //! What jobs say, on its way to the store.
 //!
 //! Lines gather for a moment and travel together. They never hold up a job: beyond [`WAITING_BYTES_MAX`] they are
-//! dropped, and counted. Whoever must know that all lines are written asks for a flush.
+//! dropped, and counted. Where logs have a server of their own and that is away, they wait. Whoever must know that all
+//! lines are written asks for a flush.
 
 use std::{
     sync::{
@@ -15,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 use waymark_job::JobId;
-use waymark_store::Store;
+use waymark_store::{Error, Store, Unwritten};
 
 /// How long lines gather.
 const EVERY: Duration = Duration::from_millis(100);
@@ -25,6 +26,8 @@ const BYTES_AT_ONCE: usize = 1 << 20;
 const LINES_AT_ONCE: usize = 1_000;
 /// Bytes that may wait, so that a flood costs no memory.
 const WAITING_BYTES_MAX: usize = 16 << 20;
+/// Pause before lines are written again that were not.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Longest wait for a flush.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
@@ -84,9 +87,12 @@ impl Logs {
 
 impl Writer {
     pub(super) async fn serve(mut self, store: Store) {
+        let mut unwritten = Vec::new();
         loop {
-            let (mut lines, mut bytes) = (Vec::new(), 0);
-            let (mut flushes, mut until) = (Vec::new(), None);
+            let mut lines: Vec<(JobId, String)> = std::mem::take(&mut unwritten);
+            let mut bytes: usize = lines.iter().map(|(_, line)| line.len()).sum();
+            let mut until = (!lines.is_empty()).then(Instant::now);
+            let mut flushes = Vec::new();
             while bytes < BYTES_AT_ONCE && lines.len() < LINES_AT_ONCE && flushes.is_empty() {
                 let entry = match until {
                     None => self.entries.recv().await,
@@ -105,11 +111,20 @@ impl Writer {
                 }
                 until.get_or_insert_with(|| Instant::now() + EVERY);
             }
-            if !lines.is_empty()
-                && let Err(error) = store.append_logs(lines).await
-            {
-                tracing::warn!(%error, "log lines of jobs are lost");
-            }
+            let written = if lines.is_empty() { Ok(()) } else { store.append_logs(lines).await };
+            let away = match written {
+                Err(Unwritten { error: error @ Error::Storage(_), lines }) => {
+                    tracing::warn!(%error, "log lines of jobs wait");
+                    bytes -= lines.iter().map(|(_, line)| line.len()).sum::<usize>();
+                    unwritten = lines;
+                    true
+                }
+                Err(Unwritten { error, lines }) => {
+                    tracing::warn!(%error, lines = lines.len(), "log lines of jobs are lost");
+                    false
+                }
+                Ok(()) => false,
+            };
             self.waiting.bytes.fetch_sub(bytes, Relaxed);
             let dropped = self.waiting.dropped.swap(0, Relaxed);
             if dropped > 0 {
@@ -118,6 +133,9 @@ impl Writer {
             for answer in flushes {
                 // Whoever waited too long has gone.
                 let _ = answer.send(());
+            }
+            if away {
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }

@@ -9,6 +9,8 @@
 //! * `claims`: how many jobs to take, and when.
 //! * `run`: one job from claim to its last commit.
 //! * `commits`: many jobs' commits in few calls.
+//! * `routing`: routes of job types as this worker knows them, and what it counted under them.
+//! * `shadow`: copies of jobs, and what became of them beside the jobs.
 //! * `logs`: what jobs say, on its way to the store.
 //! * `lease`: staying alive in the eyes of the store, and hearing of controls.
 
@@ -19,7 +21,9 @@ mod lease;
 mod logs;
 mod native;
 pub mod protocol;
+mod routing;
 mod run;
+mod shadow;
 mod shared;
 
 pub(crate) use native::{GRAPH_BYTES_MAX, WORKFLOW, is_open};
@@ -109,6 +113,7 @@ async fn serve() -> anyhow::Result<()> {
     tokio::spawn(lease::serve(shared.clone()));
     tokio::spawn(lease::listen(shared.clone()));
     tokio::spawn(lease::reconcile(shared.clone()));
+    tokio::spawn(routing::serve(shared.clone()));
     tokio::spawn(claims::serve(shared.clone(), executors));
     tokio::spawn(report(shared.clone()));
     shared.report(Report::Ready { worker: shared.worker() });
@@ -148,8 +153,9 @@ async fn drain(shared: &Shared) {
     while shared.in_flight() > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // An orderly stop loses nothing that was said.
+    // An orderly stop loses nothing that was said or counted.
     shared.logs.flush().await;
+    routing::tell(shared).await;
     let left = shared.in_flight();
     if left > 0 {
         tracing::warn!(

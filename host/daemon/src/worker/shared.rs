@@ -1,6 +1,6 @@
 //! What all parts of a worker know.
 
-use super::{commits::Item, logs::Logs, native, protocol::Report};
+use super::{commits::Item, logs::Logs, native, protocol::Report, routing::Routes};
 use crate::{
     config::{Config, TypePolicy},
     directory::{self, Load},
@@ -98,6 +98,8 @@ pub(super) struct Version {
 pub(super) struct Plugins {
     active: HashMap<String, Arc<Version>>,
     by_digest: HashMap<String, Arc<Version>>,
+    /// Versions that an operator went back from.
+    withdrawn: HashSet<String>,
     /// What to claim: the worker's own types, every active type, and every version for the jobs that need just
     /// that one.
     pub(super) selectors: Vec<String>,
@@ -107,7 +109,7 @@ impl Default for Plugins {
     /// No plugin: what the worker runs by itself.
     fn default() -> Self {
         let selectors = native::TYPES.map(str::to_owned).to_vec();
-        Self { active: HashMap::new(), by_digest: HashMap::new(), selectors }
+        Self { active: HashMap::new(), by_digest: HashMap::new(), withdrawn: HashSet::new(), selectors }
     }
 }
 
@@ -141,6 +143,9 @@ impl Plugins {
                     }
                 }
             };
+            if load.withdrawn {
+                plugins.withdrawn.insert(load.digest.clone());
+            }
             if load.active {
                 plugins.active.insert(load.name.clone(), version.clone());
                 plugins.selectors.push(load.name.clone());
@@ -154,6 +159,11 @@ impl Plugins {
     /// The version that new jobs of the type begin with.
     pub(super) fn active(&self, job_type: &str) -> Option<Arc<Version>> {
         self.active.get(job_type).cloned()
+    }
+
+    /// Did an operator go back from this version?
+    pub(super) fn is_withdrawn(&self, digest: &str) -> bool {
+        self.withdrawn.contains(digest)
     }
 
     pub(super) fn digest(&self, digest: &str) -> Option<Arc<Version>> {
@@ -173,6 +183,8 @@ pub(super) struct Shared {
     /// One for each partition.
     commits: Vec<mpsc::UnboundedSender<Item>>,
     pub(super) logs: Logs,
+    /// Where jobs go.
+    pub(super) routes: Routes,
     /// There may be something to claim.
     pub(super) wake: Notify,
     /// A slot may be free.
@@ -228,6 +240,7 @@ impl Shared {
             tracer,
             commits,
             logs,
+            routes: Routes::default(),
             wake: Notify::new(),
             freed: Notify::new(),
             reports,

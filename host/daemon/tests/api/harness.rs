@@ -116,7 +116,7 @@ impl Host {
         let metrics = Arc::new(Metrics::new().unwrap());
         let executable = PathBuf::from(env!("CARGO_BIN_EXE_waymark"));
         let (directory, _published) =
-            directory::start(config.clone(), metrics.clone(), executable).await.unwrap();
+            directory::start(config.clone(), metrics.clone(), executable, store.clone()).await.unwrap();
         let (ready, readiness) = watch::channel(Readiness { ready: true, reason: "ready".into() });
         let (drain, drained) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
@@ -130,6 +130,7 @@ impl Host {
                 started_ms: 1_790_000_000_000,
             },
             api: config.api.clone(),
+            celery: Arc::new(config.celery.clone()),
             metrics,
             ready: readiness,
             drain,

@@ -3,6 +3,7 @@
 mod access;
 mod bad_requests;
 mod bulk;
+mod changes;
 mod follow;
 mod harness;
 mod limits;

@@ -127,6 +127,7 @@ struct Written {
     metadata: Option<serde_json::Map<String, Value>>,
     tags: Vec<String>,
     correlation_id: Option<String>,
+    webhook: Option<Value>,
     nodes: Option<Nodes>,
     chain: Option<Vec<Node>>,
     group: Option<Vec<Node>>,
@@ -149,6 +150,8 @@ pub struct About {
     pub tags: Vec<String>,
     /// The caller's identifier for a larger whole; its jobs have it too.
     pub correlation_id: Option<String>,
+    /// Who is told of its end, as the caller wrote it: the same as of a job.
+    pub webhook: Option<Value>,
 }
 
 /// What is wrong with a graph, and where.
@@ -231,6 +234,7 @@ impl Graph {
             metadata: written.metadata,
             tags: written.tags,
             correlation_id: written.correlation_id,
+            webhook: written.webhook,
         };
         let mut flaws = graph.check(root);
         if flaws.is_empty() { Ok((graph, about)) } else { Err(flaws.drain(..).take(FLAWS_MAX).collect()) }

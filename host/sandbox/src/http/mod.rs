@@ -166,11 +166,14 @@ struct Hooks {
     calls: Option<Arc<dyn Calls>>,
     /// When a request that is sent now must be over.
     end: Option<Instant>,
+    /// Requests that may change something are refused.
+    shadow: bool,
 }
 
 impl Http {
-    pub(crate) fn new(outbound: Option<Arc<Outbound>>, logger: Arc<Logger>) -> Self {
-        Self { context: WasiHttpCtx::new(), hooks: Hooks { outbound, logger, calls: None, end: None } }
+    pub(crate) fn new(outbound: Option<Arc<Outbound>>, logger: Arc<Logger>, shadow: bool) -> Self {
+        let hooks = Hooks { outbound, logger, calls: None, end: None, shadow };
+        Self { context: WasiHttpCtx::new(), hooks }
     }
 }
 
@@ -205,9 +208,16 @@ impl WasiHttpHooks for Hooks {
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Sending {
         let (outbound, logger, end) = (self.outbound.clone(), self.logger.clone(), self.end);
+        let harmless = matches!(*request.method(), Method::GET | Method::HEAD);
+        let refused = self.shadow && !harmless;
         let call = Ongoing::begin(self.calls.as_ref());
         Box::new(async move {
             let Some(outbound) = outbound else { return Err(Error::HttpRequestDenied) };
+            if refused {
+                let message = "a request was refused: a shadow job sends GET and HEAD only";
+                logger.say(Level::Warn, message.to_owned(), "{}".to_owned());
+                return Err(Error::HttpRequestDenied);
+            }
             if let Some(trace) = call.trace() {
                 headers::trace(request.headers_mut(), trace);
             }

@@ -52,6 +52,13 @@ const BUSY: Duration = Duration::from_secs(2);
 /// Longest time that a provider may ask to be left alone.
 const BUSY_MAX: Duration = Duration::from_secs(3_600);
 
+/// How long others wait for an answer after its asker was last heard of, and how often it is heard of.
+const FLIGHT_MS: u64 = 5_000;
+const FLIGHT_RENEW: Duration = Duration::from_millis(1_500);
+/// Pauses of those that wait.
+const FLIGHT_PAUSE_MIN: Duration = Duration::from_millis(20);
+const FLIGHT_PAUSE_MAX: Duration = Duration::from_millis(500);
+
 /// A provider, made ready.
 pub(crate) struct Endpoint {
     name: String,
@@ -121,10 +128,13 @@ impl Chat {
         Self { job_type: job_type.to_owned(), grant: grant.clone(), endpoint, ledger, metrics }
     }
 
+    /// Answers the request of this index in a call.
     async fn answer(
         &self,
         job_id: &str,
+        index: usize,
         end: Option<Instant>,
+        shadow: bool,
         request: chat::Request,
     ) -> Result<Answer, Error> {
         let Some(endpoint) = &self.endpoint else {
@@ -137,17 +147,66 @@ impl Chat {
         let question = Question::of(request, &self.grant, &endpoint.config)?;
         let validator = question.schema.as_ref().map(schema::validator).transpose();
         let validator = validator.map_err(Error::BadRequest)?;
+        let allowed = || match shadow {
+            true => Err(Error::Refused(
+                "a shadow job gets answers that are kept, and asks for no new ones".into(),
+            )),
+            false => Ok(()),
+        };
+        let Some(ledger) = self.ledger.as_ref().filter(|_| !fresh && endpoint.config.cache_ms > 0) else {
+            allowed()?;
+            let (kept, cost) = self.fitting(endpoint, job_id, end, &question, validator.as_ref()).await?;
+            return Ok(answer(question.model, kept, cost, false));
+        };
         let key = format!("{}:{}", endpoint.name, question.key());
-        let ledger = self.ledger.as_ref().filter(|_| !fresh && endpoint.config.cache_ms > 0);
-        if let Some(ledger) = ledger
-            && let Some(kept) = ledger.cached(&key).await.map_err(Error::Unavailable)?
-            && let Ok(kept) = serde_json::from_slice::<Kept>(&kept)
-        {
-            return Ok(answer(question.model, kept, Cost::default(), true));
+        // The same when the step runs again after a crash: it need not wait for itself.
+        let asker = format!("{job_id}:{index}");
+        let mut pause = FLIGHT_PAUSE_MIN;
+        loop {
+            if let Some(kept) = cached(ledger.as_ref(), &key).await? {
+                return Ok(answer(question.model, kept, Cost::default(), true));
+            }
+            allowed()?;
+            // Of all that ask the same at this moment one pays, and the others are answered from the cache.
+            if ledger.take_off(&key, &asker, FLIGHT_MS).await.map_err(Error::Unavailable)? {
+                break;
+            }
+            sleep(pause, end, "another job is asking the same").await?;
+            pause = (pause * 2).min(FLIGHT_PAUSE_MAX);
         }
-        let (reply, mut cost) = self.exchange(endpoint, job_id, end, &question).await?;
+        let asked = async {
+            // The one before may have landed between the two looks.
+            if let Some(kept) = cached(ledger.as_ref(), &key).await? {
+                return Ok((kept, Cost::default(), true));
+            }
+            let (kept, cost) = self.fitting(endpoint, job_id, end, &question, validator.as_ref()).await?;
+            if let Ok(bytes) = serde_json::to_vec(&kept)
+                && let Err(error) = ledger.keep(&key, &bytes, endpoint.config.cache_ms).await
+            {
+                tracing::warn!(error, "an answer of a language model could not be kept");
+            }
+            Ok((kept, cost, false))
+        };
+        let asked: Result<(Kept, Cost, bool), Error> = in_flight(ledger.as_ref(), &key, &asker, asked).await;
+        if let Err(error) = ledger.land(&key, &asker).await {
+            tracing::warn!(error, "others that ask the same wait longer than they need");
+        }
+        let (kept, cost, cached) = asked?;
+        Ok(answer(question.model, kept, cost, cached))
+    }
+
+    /// An answer that fits, asked for once more where the first does not.
+    async fn fitting(
+        &self,
+        endpoint: &Endpoint,
+        job_id: &str,
+        end: Option<Instant>,
+        question: &Question,
+        validator: Option<&jsonschema::Validator>,
+    ) -> Result<(Kept, Cost), Error> {
+        let (reply, mut cost) = self.exchange(endpoint, job_id, end, question).await?;
         let mut kept = Kept { content: reply.content, repaired: false, truncated: reply.truncated };
-        if let Some(validator) = &validator {
+        if let Some(validator) = validator {
             kept.content = match schema::fitting(validator, &kept.content) {
                 Ok(content) => content,
                 Err(wrong) => {
@@ -163,12 +222,7 @@ impl Chat {
                 }
             };
         }
-        if let (Some(ledger), Ok(bytes)) = (ledger, serde_json::to_vec(&kept))
-            && let Err(error) = ledger.keep(&key, &bytes, endpoint.config.cache_ms).await
-        {
-            tracing::warn!(error, "an answer of a language model could not be kept");
-        }
-        Ok(answer(question.model, kept, cost, false))
+        Ok((kept, cost))
     }
 
     /// Asks until there is an answer, the tries are used up, or the step's time is.
@@ -320,6 +374,24 @@ impl Chat {
     }
 }
 
+/// A kept answer, if there is one that can be read.
+async fn cached(ledger: &dyn Ledger, key: &str) -> Result<Option<Kept>, Error> {
+    let kept = ledger.cached(key).await.map_err(Error::Unavailable)?;
+    Ok(kept.and_then(|kept| serde_json::from_slice(&kept).ok()))
+}
+
+/// Waits for something, and meanwhile tells all others that it is under way.
+async fn in_flight<T>(ledger: &dyn Ledger, key: &str, asker: &str, asked: impl Future<Output = T>) -> T {
+    let mut asked = std::pin::pin!(asked);
+    loop {
+        match tokio::time::timeout(FLIGHT_RENEW, &mut asked).await {
+            Ok(asked) => return asked,
+            // One that is not heard of is asked a second time, at worst.
+            Err(_) => drop(ledger.take_off(key, asker, FLIGHT_MS).await),
+        }
+    }
+}
+
 fn answer(model: String, kept: Kept, cost: Cost, cached: bool) -> Answer {
     Answer {
         content: kept.content,
@@ -384,11 +456,11 @@ impl chat::Host for State {
             let absent = || Err(Error::NotConfigured("there is no language model here".to_owned()));
             return Ok(requests.iter().map(|_| absent()).collect());
         };
-        let (job_id, end) = (self.context.job_id.clone(), self.patience());
-        let answers = requests.into_iter().map(|request| {
+        let (job_id, end, shadow) = (self.context.job_id.clone(), self.patience(), self.context.shadow);
+        let answers = requests.into_iter().enumerate().map(|(index, request)| {
             let (chat, job_id, call) = (&chat, &job_id, self.call());
             async move {
-                let answer = chat.answer(job_id, end, request).await;
+                let answer = chat.answer(job_id, index, end, shadow, request).await;
                 let outcome = metrics::outcome(&answer);
                 chat.metrics.called(&chat.job_type, outcome);
                 let provider = chat.endpoint.as_ref().map_or("", |endpoint| endpoint.name.as_str());

@@ -315,6 +315,9 @@ impl query::Host for State {
         parameters: Vec<Value>,
     ) -> Result<Result<u64, Error>> {
         let Some(sql) = self.capabilities.sql.clone() else { return Ok(Err(nothing())) };
+        if self.context.shadow {
+            return Ok(Err(Error::Denied("a shadow job reads only: `execute` is refused".to_owned())));
+        }
         let (began, call) = (Instant::now(), self.call());
         let executed = sql.execute(&connection, statement, parameters, self.patience()).await;
         sql.metrics.ran(&sql.job_type, &connection, executed.as_ref().err(), began.elapsed());

@@ -115,6 +115,7 @@ pub(crate) fn logged() -> (JobContext, Arc<Mutex<Vec<LogLine>>>) {
         metadata: "{}".into(),
         children: Vec::new(),
         signals: HashMap::new(),
+        shadow: false,
         yield_flag: Arc::default(),
         logs: Box::new(move |line| sink.lock().expect("lines").push(line)),
         calls: None,

@@ -23,6 +23,7 @@ use waymark_store::{
 /// A server of its own on a free port of the loopback, ended by its process id.
 pub(crate) struct Redis {
     child: Child,
+    arguments: Vec<String>,
     pub(crate) port: u16,
     directory: tempfile::TempDir,
 }
@@ -44,17 +45,28 @@ impl Redis {
 
     pub(crate) fn start_at(port: u16, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let child = Command::new("redis-server")
+        let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+        let child = Self::launch(port, directory.path(), &arguments);
+        let server = Self { child, arguments, port, directory };
+        server.connection();
+        server
+    }
+
+    fn launch(port: u16, directory: &std::path::Path, arguments: &[String]) -> Child {
+        Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .arg("--dir")
-            .arg(directory.path())
+            .arg(directory)
             .args(arguments)
             .stdout(Stdio::null())
             .spawn()
-            .expect("redis-server is installed");
-        let server = Self { child, port, directory };
-        server.connection();
-        server
+            .expect("redis-server is installed")
+    }
+
+    /// Starts it where it was stopped, with the data that it kept.
+    pub(crate) fn start_again(&mut self) {
+        self.child = Self::launch(self.port, self.directory.path(), &self.arguments);
+        self.connection();
     }
 
     /// A file in the server's own directory.

@@ -6,6 +6,36 @@ use std::time::Duration;
 
 use waymark_sdk::prelude::*;
 
+/// What a test writes over in the file, to have another version: of 100 jobs so many fail, steps take so many times as
+/// long, and the state has the shape of this number.
+static VARIANT: &[u8; 16] = b"VARIANT:00:01:01";
+
+/// A number of [`VARIANT`], which the compiler must not know.
+fn variant(at: usize) -> u64 {
+    let digits = &black_box(VARIANT)[at..at + 2];
+    u64::from(digits[0] - b'0') * 10 + u64::from(digits[1] - b'0')
+}
+
+/// The shape of a state: one of another number is not read.
+#[derive(Debug)]
+struct Shape;
+
+impl Serialize for Shape {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(variant(14))
+    }
+}
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let found = u64::deserialize(deserializer)?;
+        if found == variant(14) {
+            return Ok(Self);
+        }
+        Err(serde::de::Error::custom(format_args!("the state has shape {found}, not {}", variant(14))))
+    }
+}
+
 /// What to do; everything but `steps` may be left out.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -36,7 +66,8 @@ pub struct Input {
     /// Sleep this long in the middle of the job.
     #[serde(default)]
     pub sleep_ms: Option<u64>,
-    /// Wait for a signal of this name in the middle of the job; its payload is returned as `signal`.
+    /// Wait for a signal of this name in the middle of the job; its payload is returned as `signal`. A signal is taken
+    /// once, by the step after the wait: the counter keeps the payload in its state.
     #[serde(default)]
     pub await_signal: Option<String>,
     /// Go on without the signal after this time.
@@ -75,8 +106,11 @@ pub struct Counter {
     sum: u64,
     parked: bool,
     spawned: bool,
+    #[serde(default)]
+    signal: Option<Value>,
     input: Input,
     padding: String,
+    shape: Shape,
 }
 
 impl Job for Counter {
@@ -88,7 +122,8 @@ impl Job for Counter {
 
     fn start(input: Input, _: &mut Context) -> Result<Self, Failure> {
         let padding = "x".repeat(input.state_bytes as usize);
-        Ok(Self { cursor: Cursor::new(input.steps), sum: 0, parked: false, spawned: false, input, padding })
+        let cursor = Cursor::new(input.steps);
+        Ok(Self { cursor, sum: 0, parked: false, spawned: false, signal: None, input, padding, shape: Shape })
     }
 
     fn step(&mut self, context: &mut Context) -> Result<Step<Output>, Failure> {
@@ -109,6 +144,13 @@ impl Job for Counter {
                 return Ok(Step::AwaitSignal { name, timeout });
             }
         }
+        if let Some(name) = self.input.await_signal.as_ref().filter(|_| self.parked && self.signal.is_none())
+        {
+            self.signal = context.signal(name)?;
+        }
+        if number_of(&context.job().job_id) % 100 < variant(8) {
+            return Err(Failure::permanent("this version fails now and then"));
+        }
         let number = self.cursor.index() + 1;
         if self.input.fail_at == Some(number) {
             return Err(Failure::permanent(format_args!("asked to fail at step {number}")));
@@ -118,7 +160,7 @@ impl Job for Counter {
         }
         assert!(self.input.panic_at != Some(number), "asked to panic at step {number}");
         if number <= self.input.steps {
-            work(self.input.work_us);
+            work(self.input.work_us * variant(11));
             self.sum += number;
             if self.input.emit {
                 context.emit(&json!({"step": number, "sum": self.sum}))?;
@@ -135,12 +177,14 @@ impl Job for Counter {
         for child in context.children::<Output>()? {
             children_sum += child.result.map_err(Failure::permanent)?.sum;
         }
-        let signal = match &self.input.await_signal {
-            Some(name) => context.signal(name)?,
-            None => None,
-        };
-        Ok(Step::Done(Output { sum: self.sum, steps: self.cursor.index(), children_sum, signal }))
+        let (sum, steps, signal) = (self.sum, self.cursor.index(), self.signal.take());
+        Ok(Step::Done(Output { sum, steps, children_sum, signal }))
     }
+}
+
+/// A number of a job, by which some fail.
+fn number_of(id: &str) -> u64 {
+    id.bytes().fold(7, |number, byte| number.wrapping_mul(31).wrapping_add(u64::from(byte)) % 1_000_003)
 }
 
 /// Keeps the processor busy; a clock would be an import.

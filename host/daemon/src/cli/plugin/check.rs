@@ -3,14 +3,17 @@
 use super::{
     conformance::{self, Report, Trial},
     recording::Recording,
-    run::{grant, signal},
+    run::{Granted, Granting, signal},
 };
-use crate::cli::{client::pretty, job::text_of, table::say};
+use crate::{
+    cli::{client::pretty, job::text_of, table::say},
+    directory,
+};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use waymark_sandbox::{self as sandbox, Compiled, FileGrant, Grants, Limits, LoadError, Plugin};
+use waymark_sandbox::{self as sandbox, Compiled, Grants, Limits, LoadError, Plugin};
 
 /// Memory for the job that is run.
 const MEMORY_BYTES: u64 = 1 << 30;
@@ -28,9 +31,8 @@ pub struct Check {
     /// input is the default.
     #[arg(long, value_name = "DIR")]
     recorded: Option<PathBuf>,
-    /// A directory that the job may read, and where it sees it; /=DIR if that is left out. May be given several times.
-    #[arg(long = "grant", value_name = "GUEST=DIR", value_parser = grant)]
-    grants: Vec<FileGrant>,
+    #[command(flatten)]
+    granting: Granting,
     /// A signal and its payload, null if that is left out. May be given several times.
     #[arg(long = "signal", value_name = "NAME=JSON", value_parser = signal)]
     signals: Vec<(String, String)>,
@@ -77,10 +79,11 @@ impl Accepted {
 /// # Errors
 /// A host would refuse it, or the conformance run shows a mistake.
 pub(super) async fn run(check: &Check, json: bool) -> anyhow::Result<()> {
-    let grants = Grants { files: check.grants.clone(), ..Grants::default() };
-    let accepted = accept(&check.file, grants, json).await?;
+    let granted = check.granting.read()?;
+    let accepted = accept(&check.file, &granted, json).await?;
     let report = conform(check, &accepted).await?;
-    describe(&accepted, report.as_ref(), json);
+    let grants = granted.of(&accepted.compiled.descriptor.name);
+    describe(&accepted, &grants, report.as_ref(), json);
     let findings = report.map(|report| report.findings).unwrap_or_default();
     if findings.is_empty() {
         return Ok(());
@@ -118,9 +121,10 @@ async fn conform(check: &Check, accepted: &Accepted) -> anyhow::Result<Option<Re
     trial.run(recorded).await.map(Some)
 }
 
-fn describe(accepted: &Accepted, report: Option<&Report>, json: bool) {
+fn describe(accepted: &Accepted, grants: &Grants, report: Option<&Report>, json: bool) {
     let Accepted { compiled, input_schema, result_schema, .. } = accepted;
     let descriptor = &compiled.descriptor;
+    let capabilities = directory::capabilities(descriptor, &compiled.imports, grants);
     if json {
         say!(
             "{}",
@@ -133,6 +137,7 @@ fn describe(accepted: &Accepted, report: Option<&Report>, json: bool) {
                 "state_version": descriptor.state_version,
                 "oldest_state_version": descriptor.oldest_state_version,
                 "imports": compiled.imports,
+                "capabilities": capabilities,
                 "input_schema": input_schema,
                 "result_schema": result_schema,
                 "conformance": report,
@@ -150,6 +155,10 @@ fn describe(accepted: &Accepted, report: Option<&Report>, json: bool) {
     say!("state version   {}", descriptor.state_version);
     say!("reads versions  {} to {}", descriptor.oldest_state_version, descriptor.state_version);
     say!("imports         {}", compiled.imports.join("\n                "));
+    for one in &capabilities {
+        let grant = one.grant.as_deref().map(|grant| format!("\n                {grant}"));
+        say!("capability      {}: {}{}", one.import, one.state, grant.unwrap_or_default());
+    }
     match report {
         Some(report) if report.findings.is_empty() => say!("conformance     {}", report.line()),
         Some(report) => say!("conformance     {} mistakes", report.findings.len()),
@@ -164,10 +173,10 @@ fn describe(accepted: &Accepted, report: Option<&Report>, json: bool) {
 ///
 /// # Errors
 /// A host would refuse the file. With `json` that is printed as a document too.
-pub(super) async fn accept(file: &Path, grants: Grants, json: bool) -> anyhow::Result<Accepted> {
+pub(super) async fn accept(file: &Path, granted: &Granted, json: bool) -> anyhow::Result<Accepted> {
     ensure!(file.is_file(), "{} is not a file", file.display());
     let cache = tempfile::tempdir()?;
-    let refused = match load(file, cache.path(), grants).await {
+    let refused = match load(file, cache.path(), granted).await {
         Ok(accepted) => return Ok(accepted),
         Err(refused) => refused,
     };
@@ -177,7 +186,7 @@ pub(super) async fn accept(file: &Path, grants: Grants, json: bool) -> anyhow::R
     Err(anyhow::Error::new(refused).context(format!("{} is refused", file.display())))
 }
 
-async fn load(file: &Path, cache: &Path, grants: Grants) -> Result<Accepted, Refusal> {
+async fn load(file: &Path, cache: &Path, granted: &Granted) -> Result<Accepted, Refusal> {
     let host = |what: &str, error: &dyn std::fmt::Display| Refusal {
         code: "host-error",
         message: format!("{what}: {error}"),
@@ -186,7 +195,9 @@ async fn load(file: &Path, cache: &Path, grants: Grants) -> Result<Accepted, Ref
     let compiled = sandbox::compile_in_child(&executable, file, cache).await?;
     let options =
         sandbox::EngineOptions { memory_budget_bytes: MEMORY_BYTES, instances_max: 1, pooling: false };
-    let engine = sandbox::Engine::new(&options).map_err(|error| host("Wasmtime", &error))?;
+    let engine =
+        sandbox::Engine::offering(&options, &granted.offer).map_err(|error| host("Wasmtime", &error))?;
+    let grants = granted.of(&compiled.descriptor.name);
     let plugin = engine.load(cache, &compiled.digest, Limits::default(), grants)?;
     let bad = |what: &str, error: &dyn std::fmt::Display| Refusal {
         code: "bad-descriptor",

@@ -80,7 +80,7 @@ pub(super) async fn run(client: &Client, replay: &Replay) -> anyhow::Result<()> 
     let path = format!("/api/v1/jobs/{}", segment(&replay.id));
     let job: Job = client.get(&path, &[]).await?;
     let saved = if replay.from_input { None } else { newest(client, &path, replay.from).await? };
-    let accepted = check::accept(&replay.file, replay.options.grants(), client.json).await?;
+    let accepted = check::accept(&replay.file, &replay.options.granting.read()?, client.json).await?;
     let descriptor = &accepted.compiled.descriptor;
     ensure!(
         descriptor.name == job.job_type,

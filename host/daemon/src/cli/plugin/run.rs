@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     cli::{client::pretty, job::text_of, table::say},
-    worker,
+    config::{Config, Flags},
+    directory, worker,
 };
 use anyhow::Context as _;
 use clap::Args;
@@ -26,7 +27,9 @@ use std::{
     time::{Duration, Instant},
 };
 use waymark_job::{JobError, JobId, Progress};
-use waymark_sandbox::{Effects, Fault, FileGrant, Grants, JobContext, LogLine, Outcome, Snapshot};
+use waymark_sandbox::{
+    Effects, Fault, FileGrant, Grants, JobContext, LogLine, Offer, Outcome, Snapshot, secrets::Secrets,
+};
 
 /// The job's id: always the same, so that two runs can be compared.
 const ID: &str = "00000000000000000000000000";
@@ -54,9 +57,8 @@ pub struct Run {
 /// How a job is run.
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// A directory that the job may read, and where it sees it; /=DIR if that is left out. May be given several times.
-    #[arg(long = "grant", value_name = "GUEST=DIR", value_parser = grant)]
-    grants: Vec<FileGrant>,
+    #[command(flatten)]
+    pub(super) granting: Granting,
     /// Throw the instance away after so many steps, again and again, and go on from its checkpoint [default: never].
     #[arg(long, value_name = "N")]
     crash_every: Option<NonZeroU64>,
@@ -71,10 +73,53 @@ pub(super) struct Options {
     signals: Vec<(String, String)>,
 }
 
-impl Options {
-    /// What the operator's grants would be.
-    pub(super) fn grants(&self) -> Grants {
-        Grants { files: self.grants.clone(), ..Grants::default() }
+/// What a job may reach.
+#[derive(Args, Debug)]
+pub(super) struct Granting {
+    /// A directory that the job may read, and where it sees it; /=DIR if that is left out. May be given several times.
+    #[arg(long = "grant", value_name = "GUEST=DIR", value_parser = grant)]
+    grants: Vec<FileGrant>,
+    /// A host's configuration: the job may reach what that grants to its type, with the connections, language models and
+    /// secrets that it names. Answers of models are not kept, and there are no buckets [default: nothing is granted].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Grants by job type, and what they speak of.
+pub(super) struct Granted {
+    pub(super) offer: Offer,
+    files: Vec<FileGrant>,
+    config: Option<Config>,
+}
+
+impl Granting {
+    /// Reads the configuration, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read, or is wrong.
+    pub(super) fn read(&self) -> anyhow::Result<Granted> {
+        let config =
+            self.config.as_deref().map(|file| Config::load(Some(file), Flags::default())).transpose()?;
+        let offer = match &config {
+            None => Offer::default(),
+            Some(config) => Offer {
+                secrets: Secrets::read(&config.secrets).map_err(anyhow::Error::msg)?,
+                llm: config.llm.clone(),
+                sql: config.sql.clone(),
+                ..Offer::default()
+            },
+        };
+        Ok(Granted { offer, files: self.grants.clone(), config })
+    }
+}
+
+impl Granted {
+    /// What a job type may reach.
+    pub(super) fn of(&self, job_type: &str) -> Grants {
+        let policy = self.config.as_ref().map(|config| config.policy(job_type));
+        let mut grants = policy.as_ref().map(directory::grants).unwrap_or_default();
+        grants.files.extend(self.files.iter().cloned());
+        grants
     }
 }
 
@@ -115,6 +160,7 @@ impl About {
             metadata: self.metadata.clone(),
             children: Vec::new(),
             signals,
+            shadow: false,
             yield_flag: Arc::default(),
             logs: Box::new(log),
             calls: None,
@@ -252,7 +298,7 @@ struct Job<'a> {
 /// The file is refused, the input does not fit, or the job did not succeed.
 pub(super) async fn run(run: Run, json: bool) -> anyhow::Result<()> {
     let text = text_of(&run.input)?;
-    let accepted = check::accept(&run.file, run.options.grants(), json).await?;
+    let accepted = check::accept(&run.file, &run.options.granting.read()?, json).await?;
     let mut recorder = run.record.as_deref().map(|folder| Recorder::new(folder, text.trim())).transpose()?;
     let begin = Begin::Input(text.trim().to_owned());
     execute(&run.options, &accepted, About::default(), begin, recorder.as_mut(), json).await?;

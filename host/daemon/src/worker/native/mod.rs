@@ -7,6 +7,7 @@
 //!
 //! A new one is a file here that implements [`Native`], a name in [`TYPES`] and an arm in [`run`].
 
+mod call;
 mod echo;
 mod webhook;
 mod workflow;
@@ -101,6 +102,11 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<(), Stop> {
         // A newer host's: this worker did not ask for it.
         _ => Err(Stop::Release(None)),
     }
+}
+
+/// Runs a job whose route sends it to an endpoint.
+pub(super) async fn call(job: &mut Job<'_>) -> Result<(), Stop> {
+    drive::<call::Calling>(job).await
 }
 
 async fn drive<N: Native>(job: &mut Job<'_>) -> Result<(), Stop> {

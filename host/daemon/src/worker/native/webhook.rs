@@ -106,7 +106,7 @@ impl Native for Delivering {
     }
 }
 
-fn permanent(message: String) -> Fault {
+pub(super) fn permanent(message: String) -> Fault {
     Fault::Failure(Failure::Permanent(message))
 }
 
@@ -117,10 +117,10 @@ fn transient(message: String) -> Fault {
 /// The address is not one that this host may send to.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} is no public address, and delivery.private_addresses is not set")]
-struct Refused(String);
+pub(super) struct Refused(String);
 
 /// Why nothing was sent, or no answer came. The outermost error says only that; the causes say more.
-fn unsent(error: &reqwest::Error) -> Fault {
+pub(super) fn unsent(error: &reqwest::Error) -> Fault {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
@@ -142,15 +142,20 @@ fn target(input: &Input, config: &Config) -> Result<(Url, Option<Vec<u8>>), Stri
         None => None,
     };
     let url = input.url.as_deref().or(endpoint.and_then(|endpoint| endpoint.url.as_deref()));
-    let url = Url::parse(url.unwrap_or_default()).map_err(|error| format!("the address: {error}"))?;
-    // Names are looked at when they are resolved.
-    let host = url.host_str().unwrap_or_default();
-    let literal: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
-    if !config.delivery.private_addresses && literal.is_some_and(|ip| !is_public(ip)) {
-        return Err(Refused(host.to_owned()).to_string());
-    }
+    let url = address(url.unwrap_or_default(), config.delivery)?;
     let secret = endpoint.and_then(|endpoint| endpoint.secret.as_deref()).map(key).transpose()?;
     Ok((url, secret))
+}
+
+/// An address that may be sent to, as far as it can be told before names are resolved.
+pub(super) fn address(text: &str, delivery: Delivery) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("the address: {error}"))?;
+    let host = url.host_str().unwrap_or_default();
+    let literal: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+    if !delivery.private_addresses && literal.is_some_and(|ip| !is_public(ip)) {
+        return Err(Refused(host.to_owned()).to_string());
+    }
+    Ok(url)
 }
 
 fn key(secret: &str) -> Result<Vec<u8>, String> {
@@ -183,7 +188,7 @@ fn message(input: &Input, view: Option<View>) -> Value {
     })
 }
 
-fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), Fault> {
+pub(super) fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), Fault> {
     let message = format!("the receiver answered {status}");
     if status.is_success() {
         return Ok(());
@@ -199,7 +204,7 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), Fault> {
 }
 
 /// One for all deliveries of this process; its settings never change.
-fn client(delivery: Delivery) -> Result<&'static reqwest::Client, Fault> {
+pub(super) fn client(delivery: Delivery) -> Result<&'static reqwest::Client, Fault> {
     static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
     if let Some(client) = CLIENT.get() {
         return Ok(client);

@@ -1,12 +1,15 @@
 //! Jobs of plugins: which version runs, a fresh instance of it, and what that instance did.
 
-use super::{Effects, Instance, Job, Next, Stop};
-use crate::worker::shared::{Version, Wish};
+use super::{Effects, Instance, Job, Next, Stop, classify};
+use crate::{
+    config::OnNewVersion,
+    worker::shared::{Version, Wish},
+};
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use waymark_job::{JobId, Spec, Trace};
+use waymark_job::{Failure, JobId, Spec, Trace, route::Routed};
 use waymark_sandbox::{self as sandbox, Fault, Outcome};
 use waymark_store::{ChildOutcome, NewCheckpoint, NewJob, Resume, Then};
 
@@ -31,6 +34,10 @@ impl Instance for Guest {
             Outcome::Progressed(progress) => Next::Progressed(progress),
             Outcome::Sleep(delay_ms) => Next::Leave(Then::Sleep { delay_ms }),
             Outcome::AwaitChildren => Next::Leave(Then::AwaitChildren),
+            Outcome::AwaitSignal { .. } if self.spec.shadow.is_some() => {
+                let message = "a shadow job waits for no signal";
+                return Err(Fault::Failure(Failure::Permanent(message.to_owned())));
+            }
             Outcome::AwaitSignal { name, timeout_ms } => Next::Leave(Then::AwaitSignal { name, timeout_ms }),
         })
     }
@@ -77,8 +84,8 @@ impl Instance for Guest {
 }
 
 impl Job<'_> {
-    /// Runs a job of a plugin.
-    pub(super) async fn guest(&mut self) -> Result<(), Stop> {
+    /// Runs a job of a plugin. `before`: where it was routed to when it was last committed.
+    pub(super) async fn guest(&mut self, before: Option<Box<Routed>>) -> Result<(), Stop> {
         let mut version = self.choose_version()?;
         self.version = Some(version.clone());
         self.set_policy(version.policy.clone());
@@ -88,6 +95,10 @@ impl Job<'_> {
         let instance = begun?;
         self.version = Some(version.clone());
         let digest = version.plugin.digest();
+        if self.wanted().is_some_and(|wanted| wanted != digest) {
+            // It could not be moved, or need not be.
+            self.base.route = before;
+        }
         if self.base.digest.as_deref() != Some(digest) {
             self.base.digest = Some(digest.to_owned());
             self.base.version = Some(version.plugin.descriptor().version.clone());
@@ -101,10 +112,46 @@ impl Job<'_> {
     /// restarted, tries the active one first if that reads its state: the operator may have mended what it failed of.
     fn choose_version(&self) -> Result<Arc<Version>, Stop> {
         let plugins = self.shared.plugins();
-        let active = plugins.active(&self.spec.job_type);
+        let wanted = self.wanted();
+        let active = match wanted {
+            Some(digest) => plugins.digest(digest),
+            None => plugins.active(&self.spec.job_type),
+        };
         let own = self.own_version();
-        let wants_active = self.base.attempt > 0 || self.base.run > 1;
-        if wants_active { active.or(own) } else { own.or(active) }.ok_or(Stop::Release(None))
+        let begun = own.as_ref().map(|own| own.plugin.digest());
+        let wants_active = self.base.attempt > 0
+            || self.base.run > 1
+            || begun.is_some_and(|begun| self.leaves(begun, active.as_ref()));
+        // A host that lacks the version it was sent to passes it on to one that has it.
+        let passed_on = || Stop::Release(wanted.map(str::to_owned));
+        if wants_active { active.or(own) } else { own.or(active) }.ok_or_else(passed_on)
+    }
+
+    /// Shall a job that began under `own` go on under the active version? Where there is a route, that says.
+    fn leaves(&self, own: &str, active: Option<&Arc<Version>>) -> bool {
+        let Some(active) = active.filter(|_| self.wanted().is_none()) else { return false };
+        if active.plugin.digest() == own {
+            return false;
+        }
+        let moves = active.policy.on_new_version == OnNewVersion::Migrate
+            && self.base.refused.as_deref() != Some(active.plugin.digest());
+        moves || self.shared.plugins().is_withdrawn(own)
+    }
+
+    /// Does the running job leave its version with this commit?
+    pub(super) fn moves(&self) -> bool {
+        let Some(version) = &self.version else { return false };
+        let active = self.shared.plugins().active(&self.spec.job_type);
+        self.leaves(version.plugin.digest(), active.as_ref())
+    }
+
+    /// The version that it was sent to: of a copy, or by the route of its type. `None`: the active one.
+    fn wanted(&self) -> Option<&str> {
+        if let Some(of) = &self.spec.shadow {
+            return Some(&of.digest);
+        }
+        let routed = self.base.route.as_ref().filter(|routed| routed.kind == "version");
+        routed.map(|routed| routed.target.as_str()).filter(|digest| !digest.is_empty())
     }
 
     /// The version that wrote the job's checkpoint, if there is one and it is here.
@@ -132,13 +179,31 @@ impl Job<'_> {
                         state_version: checkpoint.state_version,
                         state: checkpoint.state.clone(),
                     };
-                    let restored = self.bounded(version.plugin.restore(context, snapshot)).await;
+                    let foreign = checkpoint.plugin_digest != version.plugin.digest();
+                    let restored = self
+                        .bounded(async {
+                            let mut instance = version.plugin.restore(context, snapshot).await?;
+                            // Another version takes over only if it can also go on from where it is.
+                            if foreign {
+                                instance.checkpoint().await?;
+                            }
+                            Ok(instance)
+                        })
+                        .await;
                     match restored {
                         // Another version than the job's own could not read its checkpoint.
-                        Err(Stop::Fault(fault))
-                            if checkpoint.plugin_digest != version.plugin.digest()
-                                && !matches!(fault, Fault::Busy) =>
-                        {
+                        Err(Stop::Fault(fault)) if foreign && !matches!(fault, Fault::Busy) => {
+                            self.base.refused = Some(version.plugin.digest().to_owned());
+                            if self.shared.plugins().is_withdrawn(&checkpoint.plugin_digest) {
+                                let why = classify(fault).0.message;
+                                return Err(Stop::Parked(format!(
+                                    "an operator went back from version {} of the plugin, and version {} cannot read \
+                                     the job's checkpoint: {why}. Restart the job from its beginning, or put a version \
+                                     into service that reads it and resume the job",
+                                    checkpoint.plugin_version,
+                                    version.plugin.descriptor().version
+                                )));
+                            }
                             if let Some(own) = self.own_version() {
                                 *version = own;
                                 continue;
@@ -200,6 +265,7 @@ impl Job<'_> {
             metadata: self.spec.metadata.clone().unwrap_or_else(|| "{}".to_owned()),
             children: children.iter().map(|(id, outcome)| (id.to_string(), outcome.clone().into())).collect(),
             signals: resume.map(|resume| resume.signals.iter().cloned().collect()).unwrap_or_default(),
+            shadow: self.spec.shadow.is_some(),
             yield_flag: self.running.yields.clone(),
             logs: Box::new(move |line| {
                 spoke.store(true, Relaxed);

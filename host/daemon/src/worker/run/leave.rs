@@ -4,13 +4,21 @@ use super::{
     Job, Stop,
     failure::{classify, is_said_by_guest},
 };
-use crate::{redaction::hide_error, worker::protocol::Report};
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use crate::{
+    redaction::hide_error,
+    worker::{protocol::Report, shared::Version},
+};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 use tokio::sync::oneshot;
-use waymark_job::{RetryPolicy, State};
+use waymark_job::{JobError, RetryPolicy, State, route::compare::Outcome};
 use waymark_sandbox::Fault;
 use waymark_store::{CommitAnswer, Then};
 
+/// Kind of the error of a job whose version was withdrawn.
+const WITHDRAWN: &str = "version-withdrawn";
 /// When a job comes back that the host had no memory for in the middle of a step.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
@@ -28,21 +36,30 @@ impl Job<'_> {
             // It waits for memory, which costs no attempt.
             Stop::Fault(Fault::Busy) => Then::Sleep { delay_ms: BUSY_RETRY.as_millis() as u64 },
             Stop::Expired => return self.start_over().await,
+            Stop::Parked(message) => {
+                let mut record = self.base.clone();
+                record.error = Some(JobError { kind: WITHDRAWN.to_owned(), message, trace: None });
+                let commit = self.commit_of(record, Then::Paused, None, Vec::new(), Vec::new());
+                return self.send_last(commit);
+            }
             Stop::Fault(fault) => {
                 self.flush_logs().await;
-                return self.fail(fault);
+                return self.fail(fault).await;
             }
         };
         let commit = self.commit_of(self.base.clone(), then, None, Vec::new(), Vec::new());
         self.send_last(commit);
     }
 
-    fn fail(&mut self, fault: Fault) {
+    async fn fail(&mut self, fault: Fault) {
         let (mut error, retry_after, retries) = classify(fault);
         hide_error(&self.mask, &mut error);
-        if let Some(version) =
-            self.version.as_ref().filter(|_| error.trace.is_some() || !is_said_by_guest(&error.kind))
-        {
+        // What the host did wrong says nothing about who ran the job.
+        if error.kind != "host-error" {
+            self.count(None);
+        }
+        let against = |_: &&Arc<Version>| error.trace.is_some() || !is_said_by_guest(&error.kind);
+        if let Some(version) = self.version.as_ref().filter(against).filter(|_| self.spec.shadow.is_none()) {
             let (name, digest) = (&self.spec.job_type, version.plugin.digest());
             self.shared.metrics.traps.with_label_values(&[name.as_str(), error.kind.as_str()]).inc();
             version.suspect.store(true, Relaxed);
@@ -83,6 +100,10 @@ impl Job<'_> {
                 Then::Failed
             }
         };
+        if then == Then::Failed {
+            let kind = record.error.as_ref().map(|error| error.kind.clone());
+            self.mirror(|| Outcome::Failed(kind.unwrap_or_default())).await;
+        }
         let commit = self.commit_of(record, then, None, Vec::new(), Vec::new());
         self.send_last(commit);
     }

@@ -33,7 +33,11 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use waymark_job::{JobId, Progress, Record, Spec, State, redact::Mask};
+use waymark_job::{
+    JobId, Progress, Record, Spec, State,
+    redact::Mask,
+    route::{Stored, compare::Outcome},
+};
 use waymark_sandbox::Fault;
 use waymark_store::{ClaimedJob, Commit, CommitAnswer, NewCheckpoint, NewJob, Then};
 
@@ -95,6 +99,8 @@ pub(super) enum Stop {
     Paused,
     /// Its checkpoint expired.
     Expired,
+    /// It pauses, and says why: it can go on under no version that may run.
+    Parked(String),
 }
 
 pub(super) struct Job<'a> {
@@ -107,6 +113,8 @@ pub(super) struct Job<'a> {
     policy: Arc<TypePolicy>,
     /// What runs it; none for a job type of the worker's own.
     version: Option<Arc<Version>>,
+    /// The route that sends it where its record says.
+    route: Option<Arc<Stored>>,
     began: Instant,
     committed_at: Instant,
     /// How long the last checkpoint and its commit took.
@@ -137,9 +145,14 @@ pub(super) async fn job(
     base.host = Some(claim.worker.clone());
     base.claim = None;
     base.not_before_ms = None;
-    shared.metrics.claimed.with_label_values(&[spec.job_type.as_str()]).inc();
-    if base.started_ms.is_none() {
+    if spec.shadow.is_none() {
+        shared.metrics.claimed.with_label_values(&[spec.job_type.as_str()]).inc();
+    }
+    let first = base.started_ms.is_none();
+    if first {
         base.started_ms = Some(claim.now_ms());
+    }
+    if first && spec.shadow.is_none() {
         let waited = claim.now_ms().saturating_sub(id.created_ms()) as f64 / 1e3;
         shared.metrics.waited.with_label_values(&[spec.job_type.as_str()]).observe(waited);
     }
@@ -152,6 +165,7 @@ pub(super) async fn job(
         base,
         policy: Arc::default(),
         version: None,
+        route: None,
         began,
         committed_at: began,
         commit_cost: Duration::ZERO,
@@ -173,7 +187,69 @@ pub(super) async fn job(
 impl Job<'_> {
     async fn run(&mut self) -> Result<(), Stop> {
         self.may_begin()?;
-        if native::is_native(&self.spec.job_type) { native::run(self).await } else { self.guest().await }
+        let never_began = self.base.step == 0 && self.base.attempt == 0;
+        if never_began && self.spec.expires_ms.is_some_and(|expires_ms| self.claim.now_ms() > expires_ms) {
+            return Err(Stop::Fault(Fault::Trap {
+                kind: "expired",
+                message: "it was to start before a time that has passed".into(),
+                trace: None,
+            }));
+        }
+        if native::is_native(&self.spec.job_type) {
+            return native::run(self).await;
+        }
+        let before = self.base.route.clone();
+        self.choose_target();
+        match self.base.route.as_ref().map(|routed| routed.kind.as_str()) {
+            Some("http") => native::call(self).await,
+            _ => self.guest(before).await,
+        }
+    }
+
+    /// Where the route of its type sends it. A job that has not committed a step is sent anew each time it starts, so
+    /// that a change of the route reaches it; so is one that failed, but only to another version. Any other stays.
+    fn choose_target(&mut self) {
+        if self.spec.shadow.is_some() {
+            return;
+        }
+        let begun = self.base.step > 0 || !self.base.children.is_empty();
+        let Some(stored) = self.shared.routes.get(&self.spec.job_type) else {
+            if !begun {
+                self.base.route = None;
+            }
+            return;
+        };
+        if !begun || self.base.attempt > 0 {
+            let (id, metadata) = (self.id, self.spec.metadata.as_deref());
+            let index = stored.choose(&self.spec.job_type, id.as_str(), &self.spec.input, metadata);
+            let target = stored.route.targets.get(index);
+            if let Some(target) = target.filter(|target| !begun || target.version.is_some()) {
+                self.base.route = Some(Box::new(target.routed()));
+            }
+        }
+        self.route = self.base.route.as_ref().map(|_| stored);
+    }
+
+    /// Counts the end of an attempt for its arm; `bytes` of its result, `None` if it failed.
+    fn count(&self, bytes: Option<usize>) {
+        let (Some(stored), Some(routed)) = (&self.route, &self.base.route) else { return };
+        let outcome = if bytes.is_some() { "succeeded" } else { "failed" };
+        let labels = [self.spec.job_type.as_str(), routed.arm.as_str(), outcome];
+        self.shared.metrics.routed.with_label_values(&labels).inc();
+        let ran = Duration::from_millis(self.base.ran_ms) + self.committed_at.elapsed();
+        self.shared.routes.count(&self.spec.job_type, stored.epoch, &routed.arm, |arm| match bytes {
+            Some(bytes) => arm.succeeded(ran.as_micros() as u64, bytes as u64),
+            None => arm.failed(),
+        });
+    }
+
+    /// What is done for a copy that ends, or for a job that might be copied.
+    async fn mirror(&self, outcome: impl FnOnce() -> Outcome) {
+        match (&self.spec.shadow, &self.route) {
+            (Some(of), _) => self.compare(of, outcome()).await,
+            (None, Some(stored)) => self.copy(stored).await,
+            (None, None) => {}
+        }
     }
 
     /// Leaves where somebody wants anything but that the job goes on.
@@ -215,8 +291,15 @@ impl Job<'_> {
                     if let Some(Progress { current, total: Some(total), .. }) = &mut record.progress {
                         *current = *total;
                     }
+                    self.count(Some(result.len()));
+                    let copied = self.spec.shadow.as_ref().map(|_| result.clone());
                     let mut commit = self.prepare(&mut instance, record, Then::Succeeded { result }, None);
                     drop(instance);
+                    self.mirror(|| {
+                        let result = copied.as_deref().unwrap_or("null");
+                        Outcome::Succeeded(serde_json::from_str(result).unwrap_or_default())
+                    })
+                    .await;
                     self.shared.store.spill(&mut commit).await;
                     self.flush_logs().await;
                     self.send_last(commit);
@@ -239,13 +322,16 @@ impl Job<'_> {
                         continue;
                     }
                     let then = match wish {
+                        // It is taken again at once, and begins under the version that it moves to.
+                        Wish::GoOn if self.moves() => Then::Release { pin: None },
                         Wish::GoOn => Then::Continue,
                         Wish::Pause => Then::PausedAsAsked,
                         Wish::Release => Then::Release { pin: None },
                         Wish::Drop => return Err(Stop::Gone),
                     };
+                    let goes_on = then == Then::Continue;
                     record = self.commit(&mut instance, record, then).await?;
-                    if wish != Wish::GoOn {
+                    if !goes_on {
                         return Ok(());
                     }
                 }
@@ -410,7 +496,7 @@ impl Stop {
         match self {
             Self::Fault(fault) => Some(classify(fault.clone()).0.kind),
             Self::Expired => Some("checkpoint-expired".to_owned()),
-            Self::Gone | Self::Release(_) | Self::Paused => None,
+            Self::Gone | Self::Release(_) | Self::Paused | Self::Parked(_) => None,
         }
     }
 }

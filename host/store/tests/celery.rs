@@ -1,0 +1,326 @@
+//! Celery's messages, results and the outbox, against a real server: every answer of the scripts, and that a message is a
+//! message or a job at every instant.
+
+mod support;
+
+use redis::{Commands as _, Connection};
+use std::num::NonZeroU32;
+use support::{TYPE, World, job};
+use waymark_job::{Control, State, flow};
+use waymark_store::{
+    CeleryBroker, CeleryOperation as Operation, CeleryTake, CeleryTaken, CeleryWhat, NewJob, Options, Then,
+};
+
+const AT: CeleryBroker = CeleryBroker { broker: 1, results: 2 };
+
+fn database(world: &World, number: i64) -> Connection {
+    let mut connection = world.redis.connection();
+    redis::cmd("SELECT").arg(number).exec(&mut connection).unwrap();
+    connection
+}
+
+fn take(list: &str, text: &str, task: &str, what: CeleryWhat) -> CeleryTake {
+    CeleryTake {
+        list: list.into(),
+        text: text.as_bytes().to_vec(),
+        task: task.into(),
+        context: format!("context of {task}"),
+        what,
+    }
+}
+
+fn to_job(task: &str) -> CeleryWhat {
+    let mut new = job(TYPE);
+    new.spec.celery = Some(format!("context of {task}"));
+    new.spec.correlation_id = Some(task.into());
+    CeleryWhat::Job(Box::new(new))
+}
+
+fn items(connection: &mut Connection, list: &str) -> Vec<String> {
+    connection.lrange(list, 0, -1).unwrap()
+}
+
+#[tokio::test]
+async fn messages_are_peeked_at_in_the_order_in_which_they_are_served() {
+    let world = World::new().await;
+    let mut broker = database(&world, 1);
+    for (list, text) in [("q", "1"), ("q", "2"), ("q3", "3"), ("q3", "4")] {
+        let _: u64 = broker.lpush(list, text).unwrap();
+    }
+    let lists = ["q".to_owned(), "none".to_owned(), "q3".to_owned()];
+    let peek = async |most| {
+        let peeked = world.store.celery_peek(AT, &lists, most).await.unwrap();
+        peeked.into_iter().map(|one| (one.list, String::from_utf8(one.text).unwrap())).collect::<Vec<_>>()
+    };
+    let of = |list, text: &str| (list, text.to_owned());
+    assert_eq!(peek(10).await, [of(0, "1"), of(0, "2"), of(2, "3"), of(2, "4")]);
+    assert_eq!(peek(1).await, [of(0, "1")]);
+    assert_eq!(world.store.celery_length(AT, &lists).await.unwrap(), 4);
+}
+
+#[tokio::test]
+async fn a_message_becomes_a_job_and_is_gone_with_the_same_call() {
+    let world = World::new().await;
+    let mut broker = database(&world, 1);
+    for text in ["1", "2", "3"] {
+        let _: u64 = broker.lpush("q", text).unwrap();
+    }
+    let takes = || vec![take("q", "1", "a", to_job("a")), take("q", "3", "c", to_job("c"))];
+    let taken = world.store.celery_take(AT, 10, takes()).await.unwrap();
+    assert_eq!(taken, [CeleryTaken::Job, CeleryTaken::Job]);
+    assert_eq!(items(&mut broker, "q"), ["2"]);
+    assert_eq!(world.claim(10).await.len(), 2);
+    // Another host looked at the same time.
+    let late = world.store.celery_take(AT, 10, takes()).await.unwrap();
+    assert_eq!(late, [CeleryTaken::Missing, CeleryTaken::Missing]);
+    // What stands behind the window is left for later.
+    for text in ["4", "5"] {
+        let _: u64 = broker.lpush("q", text).unwrap();
+    }
+    let behind = world.store.celery_take(AT, 2, vec![take("q", "5", "e", to_job("e"))]).await.unwrap();
+    assert_eq!(behind, [CeleryTaken::Missing]);
+    assert_eq!(items(&mut broker, "q"), ["5", "4", "2"]);
+    assert_eq!(world.store.counts().await.unwrap(), [(TYPE.to_owned(), State::Running, 2)]);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn the_same_text_twice_is_two_messages() {
+    let world = World::new().await;
+    let mut broker = database(&world, 1);
+    for text in ["x", "y", "x"] {
+        let _: u64 = broker.lpush("q", text).unwrap();
+    }
+    let takes = vec![take("q", "x", "a", to_job("a"))];
+    assert_eq!(world.store.celery_take(AT, 10, takes).await.unwrap(), [CeleryTaken::Job]);
+    assert_eq!(items(&mut broker, "q").len(), 2);
+    let takes = vec![take("q", "x", "a", to_job("a")), take("q", "x", "a", to_job("a"))];
+    let taken = world.store.celery_take(AT, 10, takes).await.unwrap();
+    assert_eq!(taken, [CeleryTaken::Job, CeleryTaken::Missing]);
+    assert_eq!(items(&mut broker, "q"), ["y"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_job_is_dead_elsewhere_or_in_the_outbox() {
+    let world = World::new().await;
+    let mut broker = database(&world, 1);
+    for text in ["dead", "built-in", "other"] {
+        let _: u64 = broker.lpush("q", text).unwrap();
+    }
+    let takes = vec![
+        take("q", "dead", "d", CeleryWhat::Dead { why: "malformed", body: "why".into() }),
+        take("q", "built-in", "b", CeleryWhat::Entry { letter: 'B', body: "body".into() }),
+        take("q", "other", "o", CeleryWhat::Forward { list: "old".into(), text: "moved".into() }),
+    ];
+    let taken = world.store.celery_take(AT, 10, takes).await.unwrap();
+    assert_eq!(taken, [CeleryTaken::Dead, CeleryTaken::Entry, CeleryTaken::Forwarded]);
+    assert!(items(&mut broker, "q").is_empty());
+    assert_eq!(items(&mut broker, "old"), ["moved"]);
+    let outbox = world.store.celery_outbox(0).await.unwrap();
+    let seen: Vec<_> =
+        outbox.iter().map(|one| (one.letter, one.context.as_str(), one.body.as_str())).collect();
+    assert_eq!(seen, [('D', "context of d", "why"), ('B', "context of b", "body")]);
+    let (count, newest) = world.store.celery_dead(10).await.unwrap();
+    assert_eq!((count, newest[0].why.as_str(), newest[0].list.as_str()), (1, "malformed", "q"));
+    assert_eq!(world.store.celery_requeue(AT, 5).await.unwrap(), (1, 0));
+    assert_eq!(items(&mut broker, "q"), ["dead"]);
+    assert_eq!(world.store.celery_dead(10).await.unwrap().0, 0);
+}
+
+#[tokio::test]
+async fn a_full_queue_that_rejects_costs_no_message() {
+    let world = World::new().await;
+    let limits = flow::Limits {
+        concurrency: NonZeroU32::new(1),
+        when_full: flow::WhenFull::Reject,
+        ..flow::Limits::default()
+    };
+    world.store.set_limits(TYPE, Some(&limits)).await.unwrap();
+    let mut broker = database(&world, 1);
+    for text in ["1", "2"] {
+        let _: u64 = broker.lpush("q", text).unwrap();
+    }
+    let takes = vec![take("q", "1", "a", to_job("a")), take("q", "2", "b", to_job("b"))];
+    let taken = world.store.celery_take(AT, 10, takes).await.unwrap();
+    assert_eq!(taken, [CeleryTaken::Job, CeleryTaken::Dead]);
+    let (count, newest) = world.store.celery_dead(10).await.unwrap();
+    assert_eq!((count, newest[0].message.as_str(), newest[0].why.as_str()), (1, "2", "limit-reached"));
+    let outbox = world.store.celery_outbox(0).await.unwrap();
+    assert_eq!((outbox[0].letter, outbox[0].context.as_str()), ('L', "context of b"));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_revoked_task_becomes_no_job_and_a_waiting_one_is_cancelled() {
+    let world = World::new().await;
+    let mut broker = database(&world, 1);
+    assert_eq!(world.store.celery_revoke(&["a".into()], false).await.unwrap(), 0);
+    let _: u64 = broker.lpush("q", "1").unwrap();
+    let taken = world.store.celery_take(AT, 10, vec![take("q", "1", "a", to_job("a"))]).await.unwrap();
+    assert_eq!(taken, [CeleryTaken::Revoked]);
+    assert_eq!(world.store.celery_outbox(0).await.unwrap()[0].letter, 'V');
+    assert_eq!(world.store.celery_revoked().await.unwrap(), ["a"]);
+    assert!(world.store.counts().await.unwrap().is_empty());
+    // One that waits, and one that runs: that goes on unless it is terminated.
+    for task in ["b", "c"] {
+        let _: u64 = broker.lpush("q", task).unwrap();
+        let takes = vec![take("q", task, task, to_job(task))];
+        assert_eq!(world.store.celery_take(AT, 10, takes).await.unwrap(), [CeleryTaken::Job]);
+    }
+    let running = world.claim(1).await.pop().unwrap();
+    let both = ["b".to_owned(), "c".to_owned()];
+    assert_eq!(world.store.celery_revoke(&both, false).await.unwrap(), 1);
+    assert_eq!(world.state(&running.id).await, State::Running);
+    assert_eq!(world.store.celery_revoke(&both, true).await.unwrap(), 1);
+    assert_eq!(world.state(&running.id).await, State::Cancelled);
+    let letters: Vec<_> = world.store.celery_outbox(0).await.unwrap().iter().map(|one| one.letter).collect();
+    assert_eq!(letters, ['V', 'C', 'C']);
+    world.check_ledger();
+}
+
+fn celery_job() -> NewJob {
+    let mut new = job(TYPE);
+    new.spec.celery = Some("context".into());
+    new
+}
+
+#[tokio::test]
+async fn every_end_of_a_job_is_noted_with_it() {
+    let world = World::new().await;
+    let ends = async || {
+        let id = world.create(celery_job()).await;
+        (id, world.claim(1).await.pop().unwrap())
+    };
+    let (_, held) = ends().await;
+    world.commit(held.then(Then::Succeeded { result: "[1]".into() })).await;
+    let (_, held) = ends().await;
+    world.commit(held.then(Then::Failed)).await;
+    let (id, _) = ends().await;
+    world.store.control(&id, Control::Cancel, None).await.unwrap();
+    let (id, _) = ends().await;
+    world.store.delete(&id).await.unwrap();
+    let id = world.create(celery_job()).await;
+    world.store.control(&id, Control::Pause, None).await.unwrap();
+    world.store.control(&id, Control::Cancel, None).await.unwrap();
+    world.create(celery_job()).await;
+    world.store.purge_queue(TYPE).await.unwrap();
+    let (_, held) = ends().await;
+    world.store.retire(0, "w1", true).await.unwrap();
+    drop(held);
+    let outbox = world.store.celery_outbox(0).await.unwrap();
+    let letters: Vec<_> = outbox.iter().map(|one| one.letter).collect();
+    assert_eq!(letters, ['S', 'F', 'C', 'C', 'p', 'C', 'C']);
+    assert!(outbox.iter().all(|one| one.context == "context" && one.record.is_some()));
+    assert_eq!(outbox[0].body, "[1]");
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_poisonous_job_is_noted_too() {
+    let world = World::with(|options: &mut Options| options.crashes_max = 1).await;
+    world.create(celery_job()).await;
+    world.claim(1).await;
+    world.store.retire(0, "w1", true).await.unwrap();
+    let outbox = world.store.celery_outbox(0).await.unwrap();
+    assert_eq!(outbox[0].letter, 'F');
+    assert_eq!(outbox[0].record.as_ref().unwrap().error.as_ref().unwrap().kind, "poisonous");
+}
+
+#[tokio::test]
+async fn an_entry_is_settled_wholly_and_once() {
+    let world = World::new().await;
+    world.create(celery_job()).await;
+    let held = world.claim(1).await.pop().unwrap();
+    world.commit(held.then(Then::Succeeded { result: "1".into() })).await;
+    let entry = world.store.celery_outbox(0).await.unwrap().remove(0);
+    let result = |text: &str| Operation::Result { key: "meta-a".into(), text: text.into(), expires_s: 60 };
+    let push = || Operation::Push { list: "next".into(), message: "m".into() };
+    let plan = |text: &str, unless: Option<&str>| {
+        (entry.id.clone(), unless.map(str::to_owned), vec![result(text), push()])
+    };
+    let success = r#"{"status": "SUCCESS", "result": 1}"#;
+    let settle = async |plan| world.store.celery_settle(AT, 0, &[plan]).await.unwrap();
+    assert_eq!(settle(plan(success, None)).await, [true]);
+    assert_eq!(settle(plan("again", None)).await, [false]);
+    let (mut broker, mut results) = (database(&world, 1), database(&world, 2));
+    assert_eq!(items(&mut broker, "next"), ["m"]);
+    assert_eq!(results.get::<_, String>("meta-a").unwrap(), success);
+    assert!((1..=60).contains(&results.ttl::<_, i64>("meta-a").unwrap()));
+    assert_eq!(world.store.celery_read(AT, "meta-a").await.unwrap().as_deref(), Some(success));
+    assert!(world.store.celery_outbox(0).await.unwrap().is_empty());
+    // A success is never overwritten; whoever asks is stopped by it altogether.
+    for unless in [None, Some("meta-a")] {
+        world.create(celery_job()).await;
+        let held = world.claim(1).await.pop().unwrap();
+        world.commit(held.then(Then::Failed)).await;
+        let id = world.store.celery_outbox(0).await.unwrap().remove(0).id;
+        let plan = (id, unless.map(str::to_owned), vec![result("late"), push()]);
+        world.store.celery_settle(AT, 0, &[plan]).await.unwrap();
+        assert_eq!(results.get::<_, String>("meta-a").unwrap(), success);
+    }
+    assert_eq!(items(&mut broker, "next").len(), 2);
+}
+
+#[tokio::test]
+async fn the_last_part_of_a_chord_starts_its_body_once() {
+    let world = World::new().await;
+    let mut results = database(&world, 2);
+    let part = |member: &str, index, task: &str| Operation::Part {
+        group: "g".into(),
+        member: member.into(),
+        index,
+        task: task.into(),
+        expires_s: 60,
+        context: "join".into(),
+    };
+    let bring = async |operation: Operation| {
+        world.create(celery_job()).await;
+        let held = world.claim(1).await.pop().unwrap();
+        world.commit(held.then(Then::Succeeded { result: "1".into() })).await;
+        let outbox = world.store.celery_outbox(0).await.unwrap();
+        let id = outbox.iter().find(|one| one.letter == 'S').unwrap().id.clone();
+        world.store.celery_settle(AT, 0, &[(id, None, vec![operation])]).await.unwrap();
+        world.store.celery_outbox(0).await.unwrap()
+    };
+    assert!(bring(part("second", 1, "b")).await.is_empty());
+    // The size is not known yet, and the same part does not count twice.
+    let _: () = results.set("g.s", 2).unwrap();
+    assert!(bring(part("second again", 1, "b")).await.is_empty());
+    let joined = bring(part("first", 0, "a")).await;
+    assert_eq!((joined.len(), joined[0].letter, joined[0].context.as_str()), (1, 'J', "join"));
+    assert_eq!(world.store.celery_parts(AT, "g").await.unwrap(), ["first", "second"]);
+    assert_eq!(bring(part("third", 2, "c")).await.len(), 1);
+    // As tasks that were added say.
+    let _: () = results.set("h.s", 1).unwrap();
+    let _: () = results.set("h.t", 1).unwrap();
+    let of_other = |member: &str, index, task: &str| match part(member, index, task) {
+        Operation::Part { member, index, task, expires_s, context, .. } => {
+            Operation::Part { group: "h".into(), member, index, task, expires_s, context }
+        }
+        other => other,
+    };
+    assert_eq!(bring(of_other("x", 0, "x")).await.len(), 1);
+    assert_eq!(bring(of_other("y", 1, "y")).await.len(), 2);
+}
+
+#[tokio::test]
+async fn messages_are_pushed_and_entries_follow_each_other() {
+    let world = World::new().await;
+    world.store.celery_push(AT, "old", "message").await.unwrap();
+    assert_eq!(items(&mut database(&world, 1), "old"), ["message"]);
+    world.create(celery_job()).await;
+    let held = world.claim(1).await.pop().unwrap();
+    world.commit(held.then(Then::Failed)).await;
+    let id = world.store.celery_outbox(0).await.unwrap().remove(0).id;
+    let operations = vec![
+        Operation::Entry { letter: 'B', context: "c".into(), body: "b".into() },
+        Operation::Set { key: "s".into(), text: "v".into(), expires_s: 9 },
+        Operation::Delete { key: "s".into() },
+        Operation::Dead { list: "q".into(), why: "w".into(), text: "t".into() },
+    ];
+    world.store.celery_settle(AT, 0, &[(id, None, operations)]).await.unwrap();
+    let outbox = world.store.celery_outbox(0).await.unwrap();
+    assert_eq!((outbox.len(), outbox[0].letter, outbox[0].body.as_str()), (1, 'B', "b"));
+    assert_eq!(world.store.celery_read(AT, "s").await.unwrap(), None);
+    assert_eq!(world.store.celery_dead(1).await.unwrap().1[0].message, "t");
+}

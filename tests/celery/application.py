@@ -1,0 +1,20 @@
+"""The Celery application of the tests: a client that knows nothing of Waymark."""
+
+import os
+
+from celery import Celery
+
+app = Celery("proj", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
+app.conf.update(
+    task_serializer="json",
+    result_serializer="json",
+    accept_content=["json"],
+    broker_connection_retry_on_startup=True,
+)
+if os.environ.get("KEY_PREFIX"):
+    app.conf.broker_transport_options = {"global_keyprefix": os.environ["KEY_PREFIX"]}
+
+
+def sig(name, *args, **options):
+    """A signature of a task that only the other side knows."""
+    return app.signature("proj." + name, args=args, **options)
