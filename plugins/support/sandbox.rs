@@ -174,6 +174,8 @@ fn context(committed_steps: u64) -> JobContext {
         metadata: "{}".to_owned(),
         children: Vec::new(),
         signals: std::collections::HashMap::new(),
+        shadow: false,
+        calls: None,
         yield_flag: std::sync::Arc::default(),
         logs: Box::new(|line| println!("{line:?}")),
         child_id: Box::new(|step, index| format!("child-{step}-{index}")),

@@ -257,7 +257,9 @@ impl Mask {
                 }
                 hidden
             }
-            Value::Array(items) => items.iter_mut().fold(false, |any, item| self.within(item) || any),
+            Value::Array(items) => {
+                items.iter_mut().filter_map(|item| self.within(item).then_some(())).count() > 0
+            }
             Value::Object(fields) => {
                 let names: Vec<_> =
                     fields.keys().filter(|name| self.text(name) != name.as_str()).cloned().collect();

@@ -35,7 +35,7 @@ async fn a_file_comes_back_as_it_was_shared_and_a_newer_one_takes_its_place() {
         forced: false,
         signature: None,
     };
-    assert_eq!(store.shared_plugins().await.unwrap(), [entry.clone()]);
+    assert_eq!(store.shared_plugins().await.unwrap(), std::slice::from_ref(&entry));
     let again = store.share_plugin(new("aa", &first)).await.unwrap();
     assert!(again > one, "numbers grow");
     assert!(store.shared_plugin("aa", 2_000_000).await.unwrap().is_some(), "it does not remove itself");

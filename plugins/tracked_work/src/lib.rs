@@ -76,7 +76,7 @@ impl Job for Tracked {
                     }
                 }
                 // Whoever works outside does not lose the job to one misspelt field.
-                Err(error) => context.warn(&format!("a progress that cannot be read: {error}")),
+                Err(error) => context.warn(format!("a progress that cannot be read: {error}")),
             }
         }
         Ok(Step::AwaitSignal { name: SIGNAL.into(), timeout: None })

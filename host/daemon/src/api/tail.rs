@@ -47,8 +47,11 @@ struct Shared {
     slices: Vec<Slice>,
     /// Something was read, in whatever partition.
     news: watch::Sender<()>,
-    labels: Mutex<HashMap<JobId, (Instant, Option<Arc<Labels>>)>>,
+    labels: Mutex<HashMap<JobId, Known>>,
 }
+
+/// Labels, `None` of a job that is gone, and when they were learnt.
+type Known = (Instant, Option<Arc<Labels>>);
 
 /// One partition.
 #[derive(Default)]

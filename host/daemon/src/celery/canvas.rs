@@ -474,7 +474,7 @@ impl<'a> Out<'a> {
         let mut rest = tasks.split_off(1);
         let Some(first) = tasks.pop() else { return Ok("[[null, null], null]".into()) };
         rest.reverse();
-        let chain = over.chain.into_iter().chain(rest.iter().map(|task| raw(task))).collect();
+        let chain = over.chain.into_iter().chain(rest.iter().map(raw)).collect();
         self.send_one(first, values, Over { chain, ..Over::default() }, depth + 1)
     }
 

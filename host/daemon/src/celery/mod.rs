@@ -500,13 +500,11 @@ impl Front {
                         .and_then(|one| canvas::built_in(&one.name, &one.args, &one.kwargs))
                         .and_then(|what| out.built_in(&context, what));
                 }
-                'b' => {
-                    if self.settings.track_started {
-                        state = Some(State::Started);
-                        let value =
-                            serde_json::json!({"pid": std::process::id(), "hostname": self.settings.node()});
-                        out.note(&context, State::Started, &message::raw(&value), None);
-                    }
+                'b' if self.settings.track_started => {
+                    state = Some(State::Started);
+                    let value =
+                        serde_json::json!({"pid": std::process::id(), "hostname": self.settings.node()});
+                    out.note(&context, State::Started, &message::raw(&value), None);
                 }
                 'g' | 'p' if entry.letter == 'p' || record.progress.is_some() => {
                     state = Some(State::Progress);
