@@ -15,7 +15,7 @@
 //! * [`scheduler`]: schedules, and what is done once for all hosts.
 //! * [`worker`]: claim, run, commit. [`load`]: how busy the machine is. [`scale`]: what really waits.
 //! * [`metrics`], [`telemetry`], [`traces`]: what operators see.
-//! * [`cli`], [`bench`]: the client side of the binary.
+//! * [`program`]: the command line of the binary. [`cli`], [`bench`]: its client side.
 
 pub mod api;
 pub mod bench;
@@ -29,6 +29,7 @@ pub mod history;
 pub mod host;
 pub mod load;
 pub mod metrics;
+pub mod program;
 mod redaction;
 mod routes;
 pub mod scale;

@@ -58,12 +58,42 @@ impl Modify for Common {
 }
 
 /// Every route with its description.
+///
+/// Each part is a function that is not inlined: what the macros expand to is long, and some of the compiler's passes take
+/// the square of a function's length.
 pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::with_openapi(Base::openapi())
+        .merge(routes_of_jobs())
+        .merge(controls_of_jobs())
+        .merge(routes_of_workflows())
+        .merge(routes_of_plugins())
+        .merge(routes_of_types())
+        .merge(routes_of_queues())
+        .merge(routes_of_limits())
+        .merge(routes_of_errors())
+        .merge(routes_of_schedules())
+        .merge(routes_of_hosts())
+        .merge(routes_of_health())
+}
+
+#[inline(never)]
+fn routes_of_jobs() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
         .routes(routes!(jobs::create, jobs::list))
         .routes(routes!(batch::create))
         .routes(routes!(bulk::step))
         .routes(routes!(jobs::show, jobs::change, jobs::delete))
+        .routes(routes!(events::follow))
+        .routes(routes!(changes::follow))
+        .routes(routes!(output::output))
+        .routes(routes!(output::logs))
+        .routes(routes!(checkpoints::newest))
+        .routes(routes!(checkpoints::list))
+}
+
+#[inline(never)]
+fn controls_of_jobs() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
         .routes(routes!(jobs::pause))
         .routes(routes!(jobs::resume))
         .routes(routes!(jobs::restart))
@@ -71,44 +101,84 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(jobs::cancel))
         .routes(routes!(replay::replay))
         .routes(routes!(jobs::signal))
-        .routes(routes!(events::follow))
-        .routes(routes!(changes::follow))
-        .routes(routes!(output::output))
-        .routes(routes!(output::logs))
-        .routes(routes!(checkpoints::newest))
-        .routes(routes!(checkpoints::list))
+}
+
+#[inline(never)]
+fn routes_of_workflows() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
         .routes(routes!(workflows::create, workflows::list))
         .routes(routes!(workflows::show))
         .routes(routes!(workflows::retry))
+}
+
+#[inline(never)]
+fn routes_of_plugins() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::show, plugins::put, plugins::delete))
         .routes(routes!(plugins::roll_back))
+}
+
+#[inline(never)]
+fn routes_of_types() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
+        .routes(routes!(job_routes::list))
+        .routes(routes!(job_routes::show, job_routes::put, job_routes::delete))
+        .routes(routes!(job_routes::mismatches))
+        .routes(routes!(job_routes::act))
+}
+
+#[inline(never)]
+fn routes_of_queues() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
         .routes(routes!(queues::purge))
         .routes(routes!(queues::counts))
-        .routes(routes!(celery::show))
-        .routes(routes!(celery::requeue))
+}
+
+#[inline(never)]
+fn routes_of_limits() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new().routes(routes!(celery::show)).routes(routes!(celery::requeue)).routes(routes!(
+        limits::show,
+        limits::put,
+        limits::delete
+    ))
+}
+
+#[inline(never)]
+fn routes_of_errors() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
         .routes(routes!(error_groups::list))
         .routes(routes!(error_groups::show, error_groups::forget))
-        .routes(routes!(limits::show, limits::put, limits::delete))
-        .routes(routes!(job_routes::list))
-        .routes(routes!(job_routes::show, job_routes::put, job_routes::delete))
-        .routes(routes!(job_routes::mismatches))
-        .routes(routes!(job_routes::act))
+}
+
+#[inline(never)]
+fn routes_of_schedules() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
         .routes(routes!(schedules::list))
         .routes(routes!(schedules::preview))
         .routes(routes!(schedules::show, schedules::put, schedules::delete))
         .routes(routes!(schedules::pause))
         .routes(routes!(schedules::resume))
         .routes(routes!(schedules::run))
+}
+
+#[inline(never)]
+fn routes_of_hosts() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
         .routes(routes!(hosts::list))
         .routes(routes!(hosts::drain))
         .routes(routes!(hosts::pause))
         .routes(routes!(hosts::resume))
         .routes(routes!(audit::list))
         .routes(routes!(scale::show))
+}
+
+#[inline(never)]
+fn routes_of_health() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
