@@ -31,6 +31,11 @@ export abstract class Calls {
     return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/cancel`, { signal: options.signal, repeatable: true });
   }
 
+  /** Changes a route: `promote` takes its canary to the next step, `hold` keeps it in its step, `rollback` takes all weight from it, `undo` makes the route what it was before its last change. */
+  changeRoute(type: string, action: string, options: { full?: boolean; why?: string; signal?: AbortSignal } = {}): Promise<models.Route> {
+    return this.call<models.Route>("POST", `/api/v1/routes/${encodeURIComponent(type)}/${encodeURIComponent(action)}`, { signal: options.signal, query: { full: options.full, why: options.why } });
+  }
+
   /** Counts the jobs kept, by type and state. */
   countJobs(options: { signal?: AbortSignal } = {}): Promise<models.Counts> {
     return this.call<models.Counts>("GET", `/api/v1/counts`, { signal: options.signal, repeatable: true });
@@ -47,8 +52,8 @@ export abstract class Calls {
   }
 
   /** Makes a workflow. */
-  createWorkflow(body: Record<string, unknown>, options: { correlationId?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
-    return this.call<models.Job>("POST", `/api/v1/workflows`, { signal: options.signal, headers: { "X-Correlation-Id": options.correlationId }, json: body });
+  createWorkflow(body: Record<string, unknown>, options: { idempotencyKey?: string; correlationId?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
+    return this.call<models.Job>("POST", `/api/v1/workflows`, { signal: options.signal, headers: { "Idempotency-Key": options.idempotencyKey, "X-Correlation-Id": options.correlationId }, json: body, keyed: true });
   }
 
   /** Cancels a job if it has not ended, and forgets it with all it kept. */
@@ -66,6 +71,11 @@ export abstract class Calls {
     return this.call<void>("DELETE", `/api/v1/plugins/${encodeURIComponent(type)}`, { signal: options.signal, answer: "none", repeatable: true });
   }
 
+  /** Removes a route: the active version of the plugin runs the type again. */
+  deleteRoute(type: string, options: { signal?: AbortSignal } = {}): Promise<void> {
+    return this.call<void>("DELETE", `/api/v1/routes/${encodeURIComponent(type)}`, { signal: options.signal, answer: "none", repeatable: true });
+  }
+
   /** Forgets a schedule. Jobs that it made stay. */
   deleteSchedule(name: string, options: { signal?: AbortSignal } = {}): Promise<void> {
     return this.call<void>("DELETE", `/api/v1/schedules/${encodeURIComponent(name)}`, { signal: options.signal, answer: "none", repeatable: true });
@@ -74,6 +84,11 @@ export abstract class Calls {
   /** Asks a host to claim no more, to release its jobs at the end of their steps, and to stop. */
   drainHost(id: string, options: { signal?: AbortSignal } = {}): Promise<models.Draining> {
     return this.call<models.Draining>("POST", `/api/v1/hosts/${encodeURIComponent(id)}/drain`, { signal: options.signal, repeatable: true });
+  }
+
+  /** Follows all jobs, or those that a filter takes, from now on or from the last event that was seen. Never ends by itself; whoever reads too slowly is cut off, and may come back. Deleting jobs that have ended is not told. */
+  events(options: { status?: string; type?: string; queue?: string; tag?: string; correlation_id?: string; last_event_id?: string; signal?: AbortSignal } = {}): Promise<string> {
+    return this.call<string>("GET", `/api/v1/events`, { signal: options.signal, query: { status: options.status, type: options.type, queue: options.queue, tag: options.tag, correlation_id: options.correlation_id, last_event_id: options.last_event_id }, answer: "text", repeatable: true });
   }
 
   /** Forgets a group of failures, as when its cause was mended. The next failure of its kind begins a new one. */
@@ -87,8 +102,8 @@ export abstract class Calls {
   }
 
   /** The newest checkpoint, or that of a step. */
-  jobCheckpoint(id: string, options: { step?: number; signal?: AbortSignal } = {}): Promise<models.Saved> {
-    return this.call<models.Saved>("GET", `/api/v1/jobs/${encodeURIComponent(id)}/checkpoint`, { signal: options.signal, query: { step: options.step }, repeatable: true });
+  jobCheckpoint(id: string, options: { step?: number; reveal?: boolean; signal?: AbortSignal } = {}): Promise<models.Saved> {
+    return this.call<models.Saved>("GET", `/api/v1/jobs/${encodeURIComponent(id)}/checkpoint`, { signal: options.signal, query: { step: options.step, reveal: options.reveal }, repeatable: true });
   }
 
   /** All kept checkpoints, without their states. */
@@ -102,8 +117,8 @@ export abstract class Calls {
   }
 
   /** The committed output records of the job's present run, one JSON text per line. */
-  jobOutput(id: string, options: { from?: number; limit?: number; signal?: AbortSignal } = {}): Promise<string> {
-    return this.call<string>("GET", `/api/v1/jobs/${encodeURIComponent(id)}/output`, { signal: options.signal, query: { from: options.from, limit: options.limit }, answer: "text", repeatable: true });
+  jobOutput(id: string, options: { from?: number; limit?: number; reveal?: boolean; signal?: AbortSignal } = {}): Promise<string> {
+    return this.call<string>("GET", `/api/v1/jobs/${encodeURIComponent(id)}/output`, { signal: options.signal, query: { from: options.from, limit: options.limit, reveal: options.reveal }, answer: "text", repeatable: true });
   }
 
   /** Lists changes that somebody asked for, newest first. Needs the scope `admin`. */
@@ -126,6 +141,11 @@ export abstract class Calls {
     return this.call<models.JobPage>("GET", `/api/v1/jobs`, { signal: options.signal, query: { status: options.status, type: options.type, queue: options.queue, tag: options.tag, correlation_id: options.correlation_id, error_kind: options.error_kind, created_since: options.created_since, created_until: options.created_until, ended_since: options.ended_since, ended_until: options.ended_until, limit: options.limit, cursor: options.cursor, include: options.include }, repeatable: true });
   }
 
+  /** Lists the newest pairs of a job and its shadow job that ended in different ways. */
+  listMismatches(type: string, options: { signal?: AbortSignal } = {}): Promise<models.ShadowMismatches> {
+    return this.call<models.ShadowMismatches>("GET", `/api/v1/routes/${encodeURIComponent(type)}/mismatches`, { signal: options.signal, repeatable: true });
+  }
+
   /** Lists the plugins of this host, refused files included. */
   listPlugins(options: { signal?: AbortSignal } = {}): Promise<models.Plugins> {
     return this.call<models.Plugins>("GET", `/api/v1/plugins`, { signal: options.signal, repeatable: true });
@@ -134,6 +154,11 @@ export abstract class Calls {
   /** Lists the queues. */
   listQueues(options: { signal?: AbortSignal } = {}): Promise<models.Queues> {
     return this.call<models.Queues>("GET", `/api/v1/queues`, { signal: options.signal, repeatable: true });
+  }
+
+  /** Lists the routes. */
+  listRoutes(options: { signal?: AbortSignal } = {}): Promise<models.Routes> {
+    return this.call<models.Routes>("GET", `/api/v1/routes`, { signal: options.signal, repeatable: true });
   }
 
   /** Lists the schedules by name, the built-in ones included. */
@@ -196,6 +221,11 @@ export abstract class Calls {
     return this.call<models.Plugin>("PUT", `/api/v1/plugins/${encodeURIComponent(type)}`, { signal: options.signal, query: { force: options.force }, content: body, repeatable: true });
   }
 
+  /** Puts a route in the place of the one there is. It holds within two seconds for every job that has not committed a step; a canary begins with its first step. */
+  putRoute(type: string, body: Record<string, unknown>, options: { signal?: AbortSignal } = {}): Promise<models.Route> {
+    return this.call<models.Route>("PUT", `/api/v1/routes/${encodeURIComponent(type)}`, { signal: options.signal, json: body, repeatable: true });
+  }
+
   /** Creates or replaces a schedule. The same again changes nothing. As long as the fields that say when stay the same, the next time does. */
   putSchedule(name: string, body: models.ScheduleRequest, options: { signal?: AbortSignal } = {}): Promise<models.Schedule> {
     return this.call<models.Schedule>("PUT", `/api/v1/schedules/${encodeURIComponent(name)}`, { signal: options.signal, json: body, repeatable: true });
@@ -209,6 +239,11 @@ export abstract class Calls {
   /** Makes a new job from one that ended. The body holds the fields that are to be different; it may be empty. */
   replayJob(id: string, body: Record<string, unknown>, options: { wait_ms?: number; idempotencyKey?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
     return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/replay`, { signal: options.signal, query: { wait_ms: options.wait_ms }, headers: { "Idempotency-Key": options.idempotencyKey }, json: body, keyed: true });
+  }
+
+  /** Puts messages of the dead list back into their Celery queues, the oldest first. Mend first what they died of: those that still cannot be taken come back. */
+  requeueCelery(options: { limit?: number; signal?: AbortSignal } = {}): Promise<models.Requeued> {
+    return this.call<models.Requeued>("POST", `/api/v1/celery/dead/requeue`, { signal: options.signal, query: { limit: options.limit } });
   }
 
   /** Runs a paused or ended job again, from the beginning or from a kept checkpoint, as its next run. */
@@ -246,6 +281,11 @@ export abstract class Calls {
     return this.call<models.Job>("POST", `/api/v1/workflows/${encodeURIComponent(id)}/retry`, { signal: options.signal });
   }
 
+  /** Makes the version before the active one active again on this host. Jobs of the version that it goes back from move with their next commit where the other reads their checkpoints, and pause with an error where it does not. */
+  rollBackPlugin(type: string, options: { signal?: AbortSignal } = {}): Promise<models.Plugin> {
+    return this.call<models.Plugin>("POST", `/api/v1/plugins/${encodeURIComponent(type)}/rollback`, { signal: options.signal });
+  }
+
   /** Runs a schedule now, whether it is paused or not. Its planned times stay as they are; its overlap policy holds. */
   runSchedule(name: string, options: { signal?: AbortSignal } = {}): Promise<models.Ran> {
     return this.call<models.Ran>("POST", `/api/v1/schedules/${encodeURIComponent(name)}/run`, { signal: options.signal });
@@ -261,14 +301,19 @@ export abstract class Calls {
     return this.call<models.Standing>("PUT", `/api/v1/queues/${encodeURIComponent(queue)}/limits`, { signal: options.signal, json: body, repeatable: true });
   }
 
+  /** Shows the Celery front. */
+  showCelery(options: { signal?: AbortSignal } = {}): Promise<models.Front> {
+    return this.call<models.Front>("GET", `/api/v1/celery`, { signal: options.signal, repeatable: true });
+  }
+
   /** Shows a group of failures with the jobs that failed so last. */
   showError(fingerprint: string, options: { signal?: AbortSignal } = {}): Promise<models.ErrorGroupJobs> {
     return this.call<models.ErrorGroupJobs>("GET", `/api/v1/errors/${encodeURIComponent(fingerprint)}`, { signal: options.signal, repeatable: true });
   }
 
   /** Shows a job. */
-  showJob(id: string, options: { wait_ms?: number; signal?: AbortSignal } = {}): Promise<models.Job> {
-    return this.call<models.Job>("GET", `/api/v1/jobs/${encodeURIComponent(id)}`, { signal: options.signal, query: { wait_ms: options.wait_ms }, repeatable: true });
+  showJob(id: string, options: { wait_ms?: number; reveal?: boolean; signal?: AbortSignal } = {}): Promise<models.Job> {
+    return this.call<models.Job>("GET", `/api/v1/jobs/${encodeURIComponent(id)}`, { signal: options.signal, query: { wait_ms: options.wait_ms, reveal: options.reveal }, repeatable: true });
   }
 
   /** Shows the limits of a queue, what runs under them, and its flow keys. */
@@ -279,6 +324,11 @@ export abstract class Calls {
   /** Shows a plugin. */
   showPlugin(type: string, options: { signal?: AbortSignal } = {}): Promise<models.Plugin> {
     return this.call<models.Plugin>("GET", `/api/v1/plugins/${encodeURIComponent(type)}`, { signal: options.signal, repeatable: true });
+  }
+
+  /** Shows the route of a job type, what was counted of each of its targets, and its last changes. */
+  showRoute(type: string, options: { signal?: AbortSignal } = {}): Promise<models.RouteWithCounts> {
+    return this.call<models.RouteWithCounts>("GET", `/api/v1/routes/${encodeURIComponent(type)}`, { signal: options.signal, repeatable: true });
   }
 
   /** One schedule, its next ten times, and what became of the last 20. */

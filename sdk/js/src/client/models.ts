@@ -68,6 +68,26 @@ export interface Counts {
   counts: Array<Count>;
 }
 
+/** The dead list. */
+export interface Dead {
+  /** How many there are. */
+  count: number;
+  /** The newest, up to 50. */
+  newest: Array<DeadMessage>;
+}
+
+/** A message that could not be taken. */
+export interface DeadMessage {
+  /** The list of Redis that it came from. */
+  list: string;
+  /** Why: `not-registered`, `serializer`, `protocol-1`, `compression`, `malformed`, `too-large` or `limit-reached`. */
+  reason: string;
+  /** When. */
+  at: string;
+  /** The beginning of its text. */
+  message: string;
+}
+
 /** Answer to a request to drain. */
 export interface Draining {
   /** The host. */
@@ -90,7 +110,7 @@ export interface Entry {
   actor: string;
   /** Their scope: `read`, `operate` or `admin`. */
   scope: string;
-  /** `token`, `session` or `open`. */
+  /** `token`, `session` or `open`; `host` where the host did it by itself. */
   by: string;
   /** Address of the other end of the connection; behind a proxy, the proxy's. */
   from?: string | null;
@@ -150,8 +170,34 @@ export interface ErrorGroups {
   errors: Array<ErrorGroup>;
 }
 
+/** The Celery front as this host is configured. */
+export interface Front {
+  /** It takes messages. */
+  enabled: boolean;
+  /** The name under which it shows itself to Celery's clients. */
+  node: string;
+  /** Queues that it owns, with the number of messages that wait there. */
+  queues: Record<string, number>;
+  /** Job types by the names of tasks. */
+  tasks: Record<string, string>;
+  /** Queues of tasks that others run. */
+  routes: Record<string, string>;
+  /** Messages that could not be taken. */
+  dead: Dead;
+}
+
 /** What becomes of a new job when the concurrency limit of its key, or else of the queue, is reached. */
 export type Full = "wait" | "reject" | "replace" | "cancel_running";
+
+/** Something is missing. */
+export interface Gap {
+  /** Where. */
+  partition: number;
+  /** What happened after this time; `null`: from the beginning on. */
+  after?: string | null;
+  /** And before this; `null`: until now. */
+  until?: string | null;
+}
 
 /** A host that is well. */
 export interface Health {
@@ -161,6 +207,8 @@ export interface Health {
   host: string;
   /** Version of the program. */
   version: string;
+  /** What is wrong although jobs run: the Redis for results does not answer. */
+  warning?: string | null;
 }
 
 /** What became of a planned time. */
@@ -264,9 +312,11 @@ export interface Job {
   outputs: number;
   /** As given. Left out in lists unless asked for. */
   input?: unknown;
+  /** Id of the key that input and metadata are encrypted with, where this host does not have it: they are left out. */
+  missing_key?: string | null;
   /** `null` until the job has succeeded. Left out in lists unless asked for. */
   result?: unknown;
-  /** Why `result` is `null` although the job succeeded: it lies in the object storage and cannot be had. */
+  /** Why `result` is `null` although the job succeeded: it lies in the object storage and cannot be had, or its key is missing. */
   result_error?: string | null;
   /** Result and output records were forgotten: `retention.results_ms`. */
   result_expired?: boolean;
@@ -298,6 +348,9 @@ export interface Job {
   plugin_version?: string | null;
   /** SHA-256 of that plugin. */
   plugin_digest?: string | null;
+  route?: JobRoute | null;
+  /** The job that this one is a copy of: it runs without effects. */
+  shadow_of?: string | null;
   /** The worker that holds or last held the job. */
   host?: string | null;
   /** When it was accepted. */
@@ -308,6 +361,21 @@ export interface Job {
   ended_at?: string | null;
   /** It starts or goes on no sooner than this. */
   not_before?: string | null;
+}
+
+/** A job that changed. What it is filtered by is `null` where the job was deleted meanwhile. */
+export interface JobChange {
+  id: string;
+  /** The state that it was in then. The same as before: its progress, its output or its log grew. */
+  status: Status;
+  type?: string | null;
+  queue?: string | null;
+  /** 0 to 9, 9 first. */
+  priority?: number | null;
+  tags?: Array<string> | null;
+  correlation_id?: string | null;
+  /** When. */
+  at: string;
 }
 
 /** Why a job failed, or why its last attempt did. */
@@ -326,6 +394,16 @@ export interface JobPage {
   jobs: Array<Job>;
   /** Where the next page begins; `null` on the last one. */
   next_cursor?: string | null;
+}
+
+/** Where a route sent a job. */
+export interface JobRoute {
+  /** Name of the target. */
+  arm: string;
+  /** `version`, `celery` or `http`. */
+  kind: string;
+  /** SHA-256 of the version, the Celery queue and task, or the address. */
+  target: string;
 }
 
 /** A flow key with jobs. */
@@ -451,7 +529,7 @@ export interface Place {
   mime_type: string;
   /** Version of the state's shape. */
   state_version: number;
-  /** `json` or `base64`: how `state` is written here. */
+  /** `json` or `base64`: how `state` is written here; `hidden`: it is no JSON, and the job has values that are not shown. */
   encoding?: string | null;
   /** What the plugin saved. Left out in lists. */
   state?: unknown;
@@ -477,6 +555,8 @@ export interface Plugin {
   result_schema?: unknown;
   /** What it imports beyond the contract. */
   imports: Array<string>;
+  /** Which of that are capabilities, and whether they are granted. */
+  capabilities: Array<PluginCapability>;
   /** Length of the file, bytes. */
   bytes: number;
   /** When this host loaded it. */
@@ -486,12 +566,44 @@ export interface Plugin {
   versions: Array<PluginVersion>;
 }
 
+/** A capability that a plugin imports. */
+export interface PluginCapability {
+  /** Name of the import. */
+  import: string;
+  /** `granted`, or `optional, not granted`: the plugin can do without, and its calls fail. */
+  state: string;
+  /** The line of configuration that would grant it, where it is not granted. */
+  grant?: string | null;
+}
+
 /** Why a plugin is not in service. */
 export interface PluginError {
   /** Stable code. */
   code: string;
   /** What is wrong and what to do. */
   message: string;
+}
+
+/** How a version took over from the one before it. */
+export interface PluginSwap {
+  /** SHA-256 of the version before. */
+  from: string;
+  /** When copies of checkpoints were tried. */
+  at: string;
+  /** How long that took, milliseconds. */
+  took_ms: number;
+  /** Live jobs first, then recorded checkpoints; at most 40. */
+  trials: Array<PluginTrial>;
+}
+
+/** What becomes of one job. */
+export interface PluginTrial {
+  /** The job's id, or the recording's folder and the file of the checkpoint. */
+  of: string;
+  /** `migrate`, `stay` or `refuse`. */
+  verdict: string;
+  /** Why. */
+  why: string;
 }
 
 /** A version of a plugin. */
@@ -504,6 +616,9 @@ export interface PluginVersion {
   loaded_at: string;
   /** New jobs start with this one. */
   active: boolean;
+  /** An operator went back from it: its jobs move to the active version or pause. Left out where it is false. */
+  withdrawn?: boolean;
+  swap?: PluginSwap | null;
 }
 
 /** The plugins of this host, and the job types that only others have. */
@@ -592,6 +707,97 @@ export interface Rate {
   per_ms: number;
   /** Given: a token bucket of this size that `count` tokens fall into every `per_ms`, evenly. Left away: a sliding window. */
   burst?: number | null;
+}
+
+/** What a requeue did. */
+export interface Requeued {
+  /** Messages that are in their queues again. */
+  requeued: number;
+  /** Messages that are still on the dead list. */
+  left: number;
+}
+
+/** A route. */
+export interface Route {
+  /** Job type. */
+  type: string;
+  /** As it was put, with the weights of now and the digests of its versions: `targets`, `sticky`, `flags`, `canary`, `shadow`. */
+  route: Record<string, unknown>;
+  /** Grows with every change. */
+  revision: number;
+  /** When it was last changed. */
+  changed_at: string;
+  canary?: RouteCanary | null;
+}
+
+/** What was counted of one target since the route, or its canary's step, began. */
+export interface RouteArm {
+  /** Name of the target. */
+  arm: string;
+  /** Share, per cent. */
+  weight: number;
+  /** `version`, `celery` or `http`. */
+  kind: string;
+  /** SHA-256 of the version, the Celery queue and task, or the address. */
+  target: string;
+  /** Attempts that ended. */
+  attempts: number;
+  /** Those that failed. */
+  errors: number;
+  /** The same as a part, 0 to 1. */
+  error_rate?: number | null;
+  /** Mean running time of those that succeeded, milliseconds. */
+  mean_ms?: number | null;
+  /** Half of them ran no longer, milliseconds; as exactly as a fifth. */
+  p50_ms?: number | null;
+  /** 95 of 100 ran no longer. */
+  p95_ms?: number | null;
+  /** Mean length of their results, bytes. */
+  result_bytes?: number | null;
+}
+
+/** How far a canary is. */
+export interface RouteCanary {
+  /** `running`, `held`, `promoted` or `rolled back`. */
+  standing: string;
+  /** Number of its step, from 1. */
+  step: number;
+  /** Steps in all. */
+  steps: number;
+  /** When that began. */
+  since: string;
+  /** How often the counts of this step were looked at. */
+  looks: number;
+}
+
+/** An entry of a route's history. */
+export interface RouteChange {
+  /** When. */
+  at: string;
+  /** Name of the token or user; `waymark`: the host itself. */
+  who: string;
+  /** `put`, `delete`, `advance`, `promote`, `hold`, `rollback` or `undo`. */
+  what: string;
+  /** Why, with the figures that decided. */
+  why: string;
+}
+
+/** A route with what was counted and what changed. */
+export interface RouteWithCounts extends Route {
+  /** What was counted of each target. */
+  arms: Array<RouteArm>;
+  /** Pairs of a job and its shadow job that were compared. */
+  compared: number;
+  /** Those that differ. */
+  mismatched: number;
+  /** The last changes, newest first, at most 50. */
+  history: Array<RouteChange>;
+}
+
+/** All routes. */
+export interface Routes {
+  /** By job type. */
+  routes: Array<Route>;
 }
 
 /** The saved place of a job. */
@@ -723,6 +929,28 @@ export interface Schedules {
   schedules: Array<Schedule>;
   /** Where the next page begins; absent on the last one. */
   next_cursor?: string | null;
+}
+
+/** A job and its shadow job that ended in different ways. */
+export interface ShadowMismatch {
+  /** When they were compared. */
+  at: string;
+  /** The job. */
+  job: string;
+  /** Its shadow job. */
+  shadow: string;
+  /** How the job ended: `{"succeeded": result}` or `{"failed": kind}`; `null`: too long to be kept here. */
+  left?: Record<string, unknown> | null;
+  /** How its shadow job ended. */
+  right?: Record<string, unknown> | null;
+  /** Where they differ, at most 20 places, each with `pointer`, `left` and `right`. */
+  differences: Array<Record<string, unknown>>;
+}
+
+/** Pairs that differ. */
+export interface ShadowMismatches {
+  /** Newest first, at most 100. */
+  mismatches: Array<ShadowMismatch>;
 }
 
 /** What waits, what runs, and what that needs. */

@@ -54,6 +54,23 @@ class Calls:
         )
         return answer
 
+    def change_route(
+        self,
+        type: str,
+        action: str,
+        *,
+        full: bool | None = None,
+        why: str | None = None,
+    ) -> models.Route:
+        """Changes a route: `promote` takes its canary to the next step, `hold` keeps it in its step, `rollback`
+        takes all weight from it, `undo` makes the route what it was before its last change."""
+        answer: models.Route = self._call(
+            "POST",
+            f'/api/v1/routes/{quote(type, safe="")}/{quote(action, safe="")}',
+            params={"full": full, "why": why},
+        )
+        return answer
+
     def count_jobs(
         self,
     ) -> models.Counts:
@@ -100,14 +117,16 @@ class Calls:
         self,
         body: dict[str, Any],
         *,
+        idempotency_key: str | None = None,
         correlation_id: str | None = None,
     ) -> models.Job:
         """Makes a workflow."""
         answer: models.Job = self._call(
             "POST",
             "/api/v1/workflows",
-            headers={"X-Correlation-Id": correlation_id},
+            headers={"Idempotency-Key": idempotency_key, "X-Correlation-Id": correlation_id},
             json=body,
+            keyed=True,
         )
         return answer
 
@@ -148,6 +167,18 @@ class Calls:
             repeatable=True,
         )
 
+    def delete_route(
+        self,
+        type: str,
+    ) -> None:
+        """Removes a route: the active version of the plugin runs the type again."""
+        self._call(
+            "DELETE",
+            f'/api/v1/routes/{quote(type, safe="")}',
+            answer="none",
+            repeatable=True,
+        )
+
     def delete_schedule(
         self,
         name: str,
@@ -168,6 +199,28 @@ class Calls:
         answer: models.Draining = self._call(
             "POST",
             f'/api/v1/hosts/{quote(id, safe="")}/drain',
+            repeatable=True,
+        )
+        return answer
+
+    def events(
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        correlation_id: str | None = None,
+        last_event_id: str | None = None,
+    ) -> str:
+        """Follows all jobs, or those that a filter takes, from now on or from the last event that was seen.
+        Never ends by itself; whoever reads too slowly is cut off, and may come back. Deleting jobs that have
+        ended is not told."""
+        answer: str = self._call(
+            "GET",
+            "/api/v1/events",
+            params={"status": status, "type": type, "queue": queue, "tag": tag, "correlation_id": correlation_id, "last_event_id": last_event_id},
+            answer="text",
             repeatable=True,
         )
         return answer
@@ -201,12 +254,13 @@ class Calls:
         id: str,
         *,
         step: int | None = None,
+        reveal: bool | None = None,
     ) -> models.Saved:
         """The newest checkpoint, or that of a step."""
         answer: models.Saved = self._call(
             "GET",
             f'/api/v1/jobs/{quote(id, safe="")}/checkpoint',
-            params={"step": step},
+            params={"step": step, "reveal": reveal},
             repeatable=True,
         )
         return answer
@@ -245,12 +299,13 @@ class Calls:
         *,
         from_: int | None = None,
         limit: int | None = None,
+        reveal: bool | None = None,
     ) -> str:
         """The committed output records of the job's present run, one JSON text per line."""
         answer: str = self._call(
             "GET",
             f'/api/v1/jobs/{quote(id, safe="")}/output',
-            params={"from": from_, "limit": limit},
+            params={"from": from_, "limit": limit, "reveal": reveal},
             answer="text",
             repeatable=True,
         )
@@ -327,6 +382,18 @@ class Calls:
         )
         return answer
 
+    def list_mismatches(
+        self,
+        type: str,
+    ) -> models.ShadowMismatches:
+        """Lists the newest pairs of a job and its shadow job that ended in different ways."""
+        answer: models.ShadowMismatches = self._call(
+            "GET",
+            f'/api/v1/routes/{quote(type, safe="")}/mismatches',
+            repeatable=True,
+        )
+        return answer
+
     def list_plugins(
         self,
     ) -> models.Plugins:
@@ -345,6 +412,17 @@ class Calls:
         answer: models.Queues = self._call(
             "GET",
             "/api/v1/queues",
+            repeatable=True,
+        )
+        return answer
+
+    def list_routes(
+        self,
+    ) -> models.Routes:
+        """Lists the routes."""
+        answer: models.Routes = self._call(
+            "GET",
+            "/api/v1/routes",
             repeatable=True,
         )
         return answer
@@ -516,6 +594,21 @@ class Calls:
         )
         return answer
 
+    def put_route(
+        self,
+        type: str,
+        body: dict[str, Any],
+    ) -> models.Route:
+        """Puts a route in the place of the one there is. It holds within two seconds for every job that has not
+        committed a step; a canary begins with its first step."""
+        answer: models.Route = self._call(
+            "PUT",
+            f'/api/v1/routes/{quote(type, safe="")}',
+            json=body,
+            repeatable=True,
+        )
+        return answer
+
     def put_schedule(
         self,
         name: str,
@@ -559,6 +652,20 @@ class Calls:
             headers={"Idempotency-Key": idempotency_key},
             json=body,
             keyed=True,
+        )
+        return answer
+
+    def requeue_celery(
+        self,
+        *,
+        limit: int | None = None,
+    ) -> models.Requeued:
+        """Puts messages of the dead list back into their Celery queues, the oldest first. Mend first what they
+        died of: those that still cannot be taken come back."""
+        answer: models.Requeued = self._call(
+            "POST",
+            "/api/v1/celery/dead/requeue",
+            params={"limit": limit},
         )
         return answer
 
@@ -647,6 +754,19 @@ class Calls:
         )
         return answer
 
+    def roll_back_plugin(
+        self,
+        type: str,
+    ) -> models.Plugin:
+        """Makes the version before the active one active again on this host. Jobs of the version that it goes
+        back from move with their next commit where the other reads their checkpoints, and pause with an error
+        where it does not."""
+        answer: models.Plugin = self._call(
+            "POST",
+            f'/api/v1/plugins/{quote(type, safe="")}/rollback',
+        )
+        return answer
+
     def run_schedule(
         self,
         name: str,
@@ -689,6 +809,17 @@ class Calls:
         )
         return answer
 
+    def show_celery(
+        self,
+    ) -> models.Front:
+        """Shows the Celery front."""
+        answer: models.Front = self._call(
+            "GET",
+            "/api/v1/celery",
+            repeatable=True,
+        )
+        return answer
+
     def show_error(
         self,
         fingerprint: str,
@@ -706,12 +837,13 @@ class Calls:
         id: str,
         *,
         wait_ms: int | None = None,
+        reveal: bool | None = None,
     ) -> models.Job:
         """Shows a job."""
         answer: models.Job = self._call(
             "GET",
             f'/api/v1/jobs/{quote(id, safe="")}',
-            params={"wait_ms": wait_ms},
+            params={"wait_ms": wait_ms, "reveal": reveal},
             repeatable=True,
         )
         return answer
@@ -736,6 +868,18 @@ class Calls:
         answer: models.Plugin = self._call(
             "GET",
             f'/api/v1/plugins/{quote(type, safe="")}',
+            repeatable=True,
+        )
+        return answer
+
+    def show_route(
+        self,
+        type: str,
+    ) -> models.RouteWithCounts:
+        """Shows the route of a job type, what was counted of each of its targets, and its last changes."""
+        answer: models.RouteWithCounts = self._call(
+            "GET",
+            f'/api/v1/routes/{quote(type, safe="")}',
             repeatable=True,
         )
         return answer
@@ -830,6 +974,23 @@ class AsyncCalls:
         )
         return answer
 
+    async def change_route(
+        self,
+        type: str,
+        action: str,
+        *,
+        full: bool | None = None,
+        why: str | None = None,
+    ) -> models.Route:
+        """Changes a route: `promote` takes its canary to the next step, `hold` keeps it in its step, `rollback`
+        takes all weight from it, `undo` makes the route what it was before its last change."""
+        answer: models.Route = await self._call(
+            "POST",
+            f'/api/v1/routes/{quote(type, safe="")}/{quote(action, safe="")}',
+            params={"full": full, "why": why},
+        )
+        return answer
+
     async def count_jobs(
         self,
     ) -> models.Counts:
@@ -876,14 +1037,16 @@ class AsyncCalls:
         self,
         body: dict[str, Any],
         *,
+        idempotency_key: str | None = None,
         correlation_id: str | None = None,
     ) -> models.Job:
         """Makes a workflow."""
         answer: models.Job = await self._call(
             "POST",
             "/api/v1/workflows",
-            headers={"X-Correlation-Id": correlation_id},
+            headers={"Idempotency-Key": idempotency_key, "X-Correlation-Id": correlation_id},
             json=body,
+            keyed=True,
         )
         return answer
 
@@ -924,6 +1087,18 @@ class AsyncCalls:
             repeatable=True,
         )
 
+    async def delete_route(
+        self,
+        type: str,
+    ) -> None:
+        """Removes a route: the active version of the plugin runs the type again."""
+        await self._call(
+            "DELETE",
+            f'/api/v1/routes/{quote(type, safe="")}',
+            answer="none",
+            repeatable=True,
+        )
+
     async def delete_schedule(
         self,
         name: str,
@@ -944,6 +1119,28 @@ class AsyncCalls:
         answer: models.Draining = await self._call(
             "POST",
             f'/api/v1/hosts/{quote(id, safe="")}/drain',
+            repeatable=True,
+        )
+        return answer
+
+    async def events(
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        correlation_id: str | None = None,
+        last_event_id: str | None = None,
+    ) -> str:
+        """Follows all jobs, or those that a filter takes, from now on or from the last event that was seen.
+        Never ends by itself; whoever reads too slowly is cut off, and may come back. Deleting jobs that have
+        ended is not told."""
+        answer: str = await self._call(
+            "GET",
+            "/api/v1/events",
+            params={"status": status, "type": type, "queue": queue, "tag": tag, "correlation_id": correlation_id, "last_event_id": last_event_id},
+            answer="text",
             repeatable=True,
         )
         return answer
@@ -977,12 +1174,13 @@ class AsyncCalls:
         id: str,
         *,
         step: int | None = None,
+        reveal: bool | None = None,
     ) -> models.Saved:
         """The newest checkpoint, or that of a step."""
         answer: models.Saved = await self._call(
             "GET",
             f'/api/v1/jobs/{quote(id, safe="")}/checkpoint',
-            params={"step": step},
+            params={"step": step, "reveal": reveal},
             repeatable=True,
         )
         return answer
@@ -1021,12 +1219,13 @@ class AsyncCalls:
         *,
         from_: int | None = None,
         limit: int | None = None,
+        reveal: bool | None = None,
     ) -> str:
         """The committed output records of the job's present run, one JSON text per line."""
         answer: str = await self._call(
             "GET",
             f'/api/v1/jobs/{quote(id, safe="")}/output',
-            params={"from": from_, "limit": limit},
+            params={"from": from_, "limit": limit, "reveal": reveal},
             answer="text",
             repeatable=True,
         )
@@ -1103,6 +1302,18 @@ class AsyncCalls:
         )
         return answer
 
+    async def list_mismatches(
+        self,
+        type: str,
+    ) -> models.ShadowMismatches:
+        """Lists the newest pairs of a job and its shadow job that ended in different ways."""
+        answer: models.ShadowMismatches = await self._call(
+            "GET",
+            f'/api/v1/routes/{quote(type, safe="")}/mismatches',
+            repeatable=True,
+        )
+        return answer
+
     async def list_plugins(
         self,
     ) -> models.Plugins:
@@ -1121,6 +1332,17 @@ class AsyncCalls:
         answer: models.Queues = await self._call(
             "GET",
             "/api/v1/queues",
+            repeatable=True,
+        )
+        return answer
+
+    async def list_routes(
+        self,
+    ) -> models.Routes:
+        """Lists the routes."""
+        answer: models.Routes = await self._call(
+            "GET",
+            "/api/v1/routes",
             repeatable=True,
         )
         return answer
@@ -1292,6 +1514,21 @@ class AsyncCalls:
         )
         return answer
 
+    async def put_route(
+        self,
+        type: str,
+        body: dict[str, Any],
+    ) -> models.Route:
+        """Puts a route in the place of the one there is. It holds within two seconds for every job that has not
+        committed a step; a canary begins with its first step."""
+        answer: models.Route = await self._call(
+            "PUT",
+            f'/api/v1/routes/{quote(type, safe="")}',
+            json=body,
+            repeatable=True,
+        )
+        return answer
+
     async def put_schedule(
         self,
         name: str,
@@ -1335,6 +1572,20 @@ class AsyncCalls:
             headers={"Idempotency-Key": idempotency_key},
             json=body,
             keyed=True,
+        )
+        return answer
+
+    async def requeue_celery(
+        self,
+        *,
+        limit: int | None = None,
+    ) -> models.Requeued:
+        """Puts messages of the dead list back into their Celery queues, the oldest first. Mend first what they
+        died of: those that still cannot be taken come back."""
+        answer: models.Requeued = await self._call(
+            "POST",
+            "/api/v1/celery/dead/requeue",
+            params={"limit": limit},
         )
         return answer
 
@@ -1423,6 +1674,19 @@ class AsyncCalls:
         )
         return answer
 
+    async def roll_back_plugin(
+        self,
+        type: str,
+    ) -> models.Plugin:
+        """Makes the version before the active one active again on this host. Jobs of the version that it goes
+        back from move with their next commit where the other reads their checkpoints, and pause with an error
+        where it does not."""
+        answer: models.Plugin = await self._call(
+            "POST",
+            f'/api/v1/plugins/{quote(type, safe="")}/rollback',
+        )
+        return answer
+
     async def run_schedule(
         self,
         name: str,
@@ -1465,6 +1729,17 @@ class AsyncCalls:
         )
         return answer
 
+    async def show_celery(
+        self,
+    ) -> models.Front:
+        """Shows the Celery front."""
+        answer: models.Front = await self._call(
+            "GET",
+            "/api/v1/celery",
+            repeatable=True,
+        )
+        return answer
+
     async def show_error(
         self,
         fingerprint: str,
@@ -1482,12 +1757,13 @@ class AsyncCalls:
         id: str,
         *,
         wait_ms: int | None = None,
+        reveal: bool | None = None,
     ) -> models.Job:
         """Shows a job."""
         answer: models.Job = await self._call(
             "GET",
             f'/api/v1/jobs/{quote(id, safe="")}',
-            params={"wait_ms": wait_ms},
+            params={"wait_ms": wait_ms, "reveal": reveal},
             repeatable=True,
         )
         return answer
@@ -1512,6 +1788,18 @@ class AsyncCalls:
         answer: models.Plugin = await self._call(
             "GET",
             f'/api/v1/plugins/{quote(type, safe="")}',
+            repeatable=True,
+        )
+        return answer
+
+    async def show_route(
+        self,
+        type: str,
+    ) -> models.RouteWithCounts:
+        """Shows the route of a job type, what was counted of each of its targets, and its last changes."""
+        answer: models.RouteWithCounts = await self._call(
+            "GET",
+            f'/api/v1/routes/{quote(type, safe="")}',
             repeatable=True,
         )
         return answer

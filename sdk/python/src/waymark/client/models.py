@@ -91,6 +91,33 @@ class Counts(TypedDict):
     """Those above zero."""
 
 
+class Dead(TypedDict):
+    """The dead list."""
+
+    count: int
+    """How many there are."""
+
+    newest: list[DeadMessage]
+    """The newest, up to 50."""
+
+
+class DeadMessage(TypedDict):
+    """A message that could not be taken."""
+
+    list: str
+    """The list of Redis that it came from."""
+
+    reason: str
+    """Why: `not-registered`, `serializer`, `protocol-1`, `compression`, `malformed`, `too-large` or
+    `limit-reached`."""
+
+    at: str
+    """When."""
+
+    message: str
+    """The beginning of its text."""
+
+
 class Draining(TypedDict):
     """Answer to a request to drain."""
 
@@ -177,8 +204,43 @@ class ErrorGroups(TypedDict):
     """In the order asked for."""
 
 
+class Front(TypedDict):
+    """The Celery front as this host is configured."""
+
+    enabled: bool
+    """It takes messages."""
+
+    node: str
+    """The name under which it shows itself to Celery's clients."""
+
+    queues: dict[str, int]
+    """Queues that it owns, with the number of messages that wait there."""
+
+    tasks: dict[str, str]
+    """Job types by the names of tasks."""
+
+    routes: dict[str, str]
+    """Queues of tasks that others run."""
+
+    dead: Dead
+    """Messages that could not be taken."""
+
+
 Full = Literal["wait", "reject", "replace", "cancel_running"]
 """What becomes of a new job when the concurrency limit of its key, or else of the queue, is reached."""
+
+
+class Gap(TypedDict):
+    """Something is missing."""
+
+    partition: int
+    """Where."""
+
+    after: NotRequired[str | None]
+    """What happened after this time; `null`: from the beginning on."""
+
+    until: NotRequired[str | None]
+    """And before this; `null`: until now."""
 
 
 class Health(TypedDict):
@@ -192,6 +254,9 @@ class Health(TypedDict):
 
     version: str
     """Version of the program."""
+
+    warning: NotRequired[str | None]
+    """What is wrong although jobs run: the Redis for results does not answer."""
 
 
 class HistoryEntry(TypedDict):
@@ -339,11 +404,16 @@ class Job(TypedDict):
     input: NotRequired[Any]
     """As given. Left out in lists unless asked for."""
 
+    missing_key: NotRequired[str | None]
+    """Id of the key that input and metadata are encrypted with, where this host does not have it: they are left
+    out."""
+
     result: NotRequired[Any]
     """`null` until the job has succeeded. Left out in lists unless asked for."""
 
     result_error: NotRequired[str | None]
-    """Why `result` is `null` although the job succeeded: it lies in the object storage and cannot be had."""
+    """Why `result` is `null` although the job succeeded: it lies in the object storage and cannot be had, or
+    its key is missing."""
 
     result_expired: NotRequired[bool]
     """Result and output records were forgotten: `retention.results_ms`."""
@@ -391,6 +461,11 @@ class Job(TypedDict):
     plugin_digest: NotRequired[str | None]
     """SHA-256 of that plugin."""
 
+    route: NotRequired[JobRoute | None]
+
+    shadow_of: NotRequired[str | None]
+    """The job that this one is a copy of: it runs without effects."""
+
     host: NotRequired[str | None]
     """The worker that holds or last held the job."""
 
@@ -405,6 +480,29 @@ class Job(TypedDict):
 
     not_before: NotRequired[str | None]
     """It starts or goes on no sooner than this."""
+
+
+class JobChange(TypedDict):
+    """A job that changed. What it is filtered by is `null` where the job was deleted meanwhile."""
+
+    id: str
+
+    status: Status
+    """The state that it was in then. The same as before: its progress, its output or its log grew."""
+
+    type: NotRequired[str | None]
+
+    queue: NotRequired[str | None]
+
+    priority: NotRequired[int | None]
+    """0 to 9, 9 first."""
+
+    tags: NotRequired[list[str] | None]
+
+    correlation_id: NotRequired[str | None]
+
+    at: str
+    """When."""
 
 
 class JobFailure(TypedDict):
@@ -428,6 +526,19 @@ class JobPage(TypedDict):
 
     next_cursor: NotRequired[str | None]
     """Where the next page begins; `null` on the last one."""
+
+
+class JobRoute(TypedDict):
+    """Where a route sent a job."""
+
+    arm: str
+    """Name of the target."""
+
+    kind: str
+    """`version`, `celery` or `http`."""
+
+    target: str
+    """SHA-256 of the version, the Celery queue and task, or the address."""
 
 
 class Key(TypedDict):
@@ -593,7 +704,8 @@ class Place(TypedDict):
     """Version of the state's shape."""
 
     encoding: NotRequired[str | None]
-    """`json` or `base64`: how `state` is written here."""
+    """`json` or `base64`: how `state` is written here; `hidden`: it is no JSON, and the job has values that are
+    not shown."""
 
     state: NotRequired[Any]
     """What the plugin saved. Left out in lists."""
@@ -629,6 +741,9 @@ class Plugin(TypedDict):
     imports: list[str]
     """What it imports beyond the contract."""
 
+    capabilities: list[PluginCapability]
+    """Which of that are capabilities, and whether they are granted."""
+
     bytes: int
     """Length of the file, bytes."""
 
@@ -641,6 +756,17 @@ class Plugin(TypedDict):
     """Versions that this host holds, for jobs that began with them."""
 
 
+PluginCapability = TypedDict(
+    "PluginCapability",
+    {
+        "import": "str",
+        "state": "str",
+        "grant": "NotRequired[str | None]",
+    },
+)
+"""A capability that a plugin imports."""
+
+
 class PluginError(TypedDict):
     """Why a plugin is not in service."""
 
@@ -649,6 +775,31 @@ class PluginError(TypedDict):
 
     message: str
     """What is wrong and what to do."""
+
+
+PluginSwap = TypedDict(
+    "PluginSwap",
+    {
+        "from": "str",
+        "at": "str",
+        "took_ms": "int",
+        "trials": "list[PluginTrial]",
+    },
+)
+"""How a version took over from the one before it."""
+
+
+class PluginTrial(TypedDict):
+    """What becomes of one job."""
+
+    of: str
+    """The job's id, or the recording's folder and the file of the checkpoint."""
+
+    verdict: str
+    """`migrate`, `stay` or `refuse`."""
+
+    why: str
+    """Why."""
 
 
 class PluginVersion(TypedDict):
@@ -665,6 +816,12 @@ class PluginVersion(TypedDict):
 
     active: bool
     """New jobs start with this one."""
+
+    withdrawn: NotRequired[bool]
+    """An operator went back from it: its jobs move to the active version or pause. Left out where it is
+    false."""
+
+    swap: NotRequired[PluginSwap | None]
 
 
 class Plugins(TypedDict):
@@ -782,6 +939,114 @@ class Rate(TypedDict):
     burst: NotRequired[int | None]
     """Given: a token bucket of this size that `count` tokens fall into every `per_ms`, evenly. Left away: a
     sliding window."""
+
+
+class Requeued(TypedDict):
+    """What a requeue did."""
+
+    requeued: int
+    """Messages that are in their queues again."""
+
+    left: int
+    """Messages that are still on the dead list."""
+
+
+class Route(TypedDict):
+    """A route."""
+
+    type: str
+    """Job type."""
+
+    route: dict[str, Any]
+    """As it was put, with the weights of now and the digests of its versions: `targets`, `sticky`, `flags`,
+    `canary`, `shadow`."""
+
+    revision: int
+    """Grows with every change."""
+
+    changed_at: str
+    """When it was last changed."""
+
+    canary: NotRequired[RouteCanary | None]
+
+
+class RouteArm(TypedDict):
+    """What was counted of one target since the route, or its canary's step, began."""
+
+    arm: str
+    """Name of the target."""
+
+    weight: int
+    """Share, per cent."""
+
+    kind: str
+    """`version`, `celery` or `http`."""
+
+    target: str
+    """SHA-256 of the version, the Celery queue and task, or the address."""
+
+    attempts: int
+    """Attempts that ended."""
+
+    errors: int
+    """Those that failed."""
+
+    error_rate: NotRequired[float | None]
+    """The same as a part, 0 to 1."""
+
+    mean_ms: NotRequired[float | None]
+    """Mean running time of those that succeeded, milliseconds."""
+
+    p50_ms: NotRequired[float | None]
+    """Half of them ran no longer, milliseconds; as exactly as a fifth."""
+
+    p95_ms: NotRequired[float | None]
+    """95 of 100 ran no longer."""
+
+    result_bytes: NotRequired[int | None]
+    """Mean length of their results, bytes."""
+
+
+class RouteCanary(TypedDict):
+    """How far a canary is."""
+
+    standing: str
+    """`running`, `held`, `promoted` or `rolled back`."""
+
+    step: int
+    """Number of its step, from 1."""
+
+    steps: int
+    """Steps in all."""
+
+    since: str
+    """When that began."""
+
+    looks: int
+    """How often the counts of this step were looked at."""
+
+
+class RouteChange(TypedDict):
+    """An entry of a route's history."""
+
+    at: str
+    """When."""
+
+    who: str
+    """Name of the token or user; `waymark`: the host itself."""
+
+    what: str
+    """`put`, `delete`, `advance`, `promote`, `hold`, `rollback` or `undo`."""
+
+    why: str
+    """Why, with the figures that decided."""
+
+
+class Routes(TypedDict):
+    """All routes."""
+
+    routes: list[Route]
+    """By job type."""
 
 
 class Saved(TypedDict):
@@ -969,6 +1234,35 @@ class Schedules(TypedDict):
 
     next_cursor: NotRequired[str | None]
     """Where the next page begins; absent on the last one."""
+
+
+class ShadowMismatch(TypedDict):
+    """A job and its shadow job that ended in different ways."""
+
+    at: str
+    """When they were compared."""
+
+    job: str
+    """The job."""
+
+    shadow: str
+    """Its shadow job."""
+
+    left: NotRequired[dict[str, Any] | None]
+    """How the job ended: `{"succeeded": result}` or `{"failed": kind}`; `null`: too long to be kept here."""
+
+    right: NotRequired[dict[str, Any] | None]
+    """How its shadow job ended."""
+
+    differences: list[dict[str, Any]]
+    """Where they differ, at most 20 places, each with `pointer`, `left` and `right`."""
+
+
+class ShadowMismatches(TypedDict):
+    """Pairs that differ."""
+
+    mismatches: list[ShadowMismatch]
+    """Newest first, at most 100."""
 
 
 class Signal(TypedDict):
@@ -1227,3 +1521,19 @@ class Listed(Entry):
 
     at: str
     """When it was written."""
+
+
+class RouteWithCounts(Route):
+    """A route with what was counted and what changed."""
+
+    arms: list[RouteArm]
+    """What was counted of each target."""
+
+    compared: int
+    """Pairs of a job and its shadow job that were compared."""
+
+    mismatched: int
+    """Those that differ."""
+
+    history: list[RouteChange]
+    """The last changes, newest first, at most 50."""
