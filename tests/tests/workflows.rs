@@ -145,12 +145,15 @@ fn a_retry_keeps_what_succeeded() {
     let ask = |id: &str, what: &str| {
         host.post(&format!("/api/v1/jobs/{id}/{what}"), &Value::Null).expect(202);
     };
-    // Pause and resume reach the node; a job that is resumed goes on without the signal it waited for.
+    // Pause and resume reach the node, which waits for its signal still.
     let id = submit(&host, &graph);
     waiting(&id);
     ask(&id, "pause");
     assert_eq!(node(&show(&host, &id), "wait")["job_status"], "paused");
     ask(&id, "resume");
+    let shown = waiting(&id);
+    let job = node(&shown, "wait")["job_id"].as_str().expect("its job");
+    host.post(&format!("/api/v1/jobs/{job}/signals/go"), &Value::Null).expect(202);
     let resumed = host.ended(&id);
     assert_eq!((&resumed["status"], &resumed["run"]), (&json!("succeeded"), &json!(1)), "{resumed}");
     // So does cancel.

@@ -256,6 +256,9 @@ pub struct Record {
     /// The signal that woke it, until the step that takes it is committed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heard: Option<String>,
+    /// Letter of the state that a paused job goes back to: it slept until `not_before_ms`, or waited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked: Option<char>,
     /// Its result and output records were forgotten before the job itself.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub expired: bool,
@@ -288,6 +291,7 @@ impl Default for Record {
             children: Vec::new(),
             signal: None,
             heard: None,
+            parked: None,
             expired: false,
             claim: None,
         }

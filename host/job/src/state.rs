@@ -95,7 +95,7 @@ impl State {
             Running => {
                 matches!(next, Succeeded | Failed | Queued | Scheduled | Waiting | Paused | Cancelled)
             }
-            Paused => matches!(next, Queued | Cancelled),
+            Paused => matches!(next, Queued | Scheduled | Waiting | Cancelled),
             Succeeded | Failed | Cancelled => matches!(next, Queued),
         }
     }
@@ -133,14 +133,15 @@ impl Control {
     /// The state that the control leads to from `state`; `None` where it does not fit.
     ///
     /// A control whose goal is reached already leads to the same state: controls are idempotent.
-    /// A running job that is asked to pause goes on to the end of its step first.
+    /// A running job that is asked to pause goes on to the end of its step first. A paused one that slept or waited
+    /// does so again, until what it was parked for has come.
     #[must_use]
     pub const fn outcome(self, state: State) -> Option<State> {
         match (self, state) {
             (Self::Pause, State::Paused) => Some(State::Paused),
             (Self::Pause, state) if !state.is_ended() => Some(State::Paused),
-            (Self::Resume, State::Paused | State::Queued) => Some(State::Queued),
-            (Self::Resume, State::Running) => Some(State::Running),
+            (Self::Resume, State::Paused) => Some(State::Queued),
+            (Self::Resume, state) if !state.is_ended() => Some(state),
             (Self::Restart, State::Paused | State::Succeeded | State::Failed | State::Cancelled) => {
                 Some(State::Queued)
             }

@@ -8,7 +8,7 @@
 --            packed record, when it is due (ms) or '', result (a value, pack.rs, or a reference to an object) or '',
 --            selector to go back to or '' (its type),
 --            packed checkpoint or '', unique key or '', parent or '', packed failure of an attempt (include.lua) or '',
---            '' or the signal that the step took, '|', and the signal awaited or '>' and how many ends of children
+--            '' or the signal that the step took and when it arrived (µs), '|', and the signal awaited or '>' and how many ends of children
 --            the workflow has seen,
 --            number of output records, number of children, number of the committed step that it goes on from, '' or a
 --            packed map of who is told (r run, w webhooks, tr trace; c context of a Celery task, told of more than its
@@ -117,7 +117,7 @@ for number = 1, total do
     if pausing[number] and not ends then
       letter, goes_on = 'p', false
       local record = cmsgpack.unpack(packed)
-      record.claim, record.not_before_ms, record.signal = token, nil, nil
+      record.claim, record.parked = token, (ARGV[at + 6] == 's' or ARGV[at + 6] == 'w') and ARGV[at + 6] or nil
       packed = cmsgpack.pack(record)
     end
     if letter == 'P' then
@@ -192,8 +192,12 @@ for number = 1, total do
       for child = 1, children do spawn(id, pending, at + 20 + outputs + 6 * (child - 1)) end
       if letter == 'p' then spread(id, type, 'pause') end
     end
-    local took = string.match(ARGV[at + 15], '^([^|]+)|')
-    if took then redis.call('HDEL', key('sig:' .. id), took) end
+    local took, arrived = string.match(ARGV[at + 15], '^(%S+) (%d+)|')
+    if took then
+      -- Another one of that name may have come while the step ran.
+      local stored = redis.call('HGET', key('sig:' .. id), took)
+      if stored and string.match(stored, '^%d+') == arrived then redis.call('HDEL', key('sig:' .. id), took) end
+    end
     local told = ARGV[at + 19] ~= '' and cmsgpack.unpack(ARGV[at + 19]) or {}
     if told.c and letter ~= 'q' then
       -- A job that sleeps after a failure is tried again; others go on.

@@ -17,6 +17,23 @@ local is_ended = letter == 'S' or letter == 'F' or letter == 'C'
 
 local function tell(what) redis.call('PUBLISH', channel, claim_worker(claim) .. ' ' .. what .. ' ' .. id .. ' ' .. claim_token(claim)) end
 
+-- The state that a paused job goes back to, if what it was parked for has not come meanwhile.
+local function still_parked(spec, record)
+  local letter, due = record.parked, record.not_before_ms
+  -- A workflow looks again by itself.
+  if not letter or is_native(spec.t) then return nil end
+  if letter == 'w' and record.signal then
+    if redis.call('HEXISTS', key('sig:' .. id), record.signal) == 1 then
+      record.heard = record.signal
+      return nil
+    end
+  elseif letter == 'w' and tonumber(redis.call('HGET', key('kids:' .. id), 'n') or 0) <= 0 then
+    return nil
+  end
+  if due and due <= NOW then return nil end
+  return letter
+end
+
 if verb == 'pause' then
   if letter == 'p' then return 'Dp' end
   if is_ended then return 'R' .. letter end
@@ -27,7 +44,8 @@ if verb == 'pause' then
     return 'P'
   end
   redis.call('ZREM', key('due'), id)
-  record.not_before_ms, record.signal = nil, nil
+  -- What it is parked for stays in the record: a job that is resumed does not go on before that.
+  if letter ~= 'q' then record.parked = letter end
   put_state(id, 'p', record)
   if spec.ce then tell_celery(id, 'p', spec.ce, '', cmsgpack.pack(record)) end
   move(spec.t, spec.lane, id, letter, 'p')
@@ -46,12 +64,24 @@ if verb == 'resume' then
     end
     return 'Dr'
   end
+  if letter == 's' or letter == 'w' then return 'D' .. letter end
   if letter ~= 'p' then return 'R' .. letter end
-  -- A job that had begun goes on before those that have not.
-  wake(id, spec, 'p', record, (record.step or 0) > 0)
+  local parked = still_parked(spec, record)
+  if parked then
+    record.parked = nil
+    put_state(id, parked, record)
+    move(spec.t, spec.lane, id, 'p', parked)
+    -- With the next commit the time that a checkpoint is kept begins anew.
+    redis.call('PERSIST', key('cp:' .. id))
+    if record.not_before_ms then due_at(id, record.not_before_ms) end
+    event(id, parked)
+  else
+    -- A job that had begun goes on before those that have not.
+    wake(id, spec, 'p', record, (record.step or 0) > 0)
+  end
   spread(id, spec.t, 'resume')
   flush()
-  return 'Dq'
+  return 'D' .. (parked or 'q')
 end
 
 if verb == 'restart' or verb == 'retry' then

@@ -313,7 +313,7 @@ end
 -- Moves a job that is parked or ended into its line.
 local function wake(id, spec, before, record, front)
   redis.call('ZREM', key('due'), id)
-  record.not_before_ms, record.signal = nil, nil
+  record.not_before_ms, record.signal, record.parked = nil, nil, nil
   put_state(id, 'q', record)
   move(spec.t, spec.lane, id, before, 'q')
   enqueue(spec.lane, spec.t, spec.p, id, front)
@@ -505,7 +505,7 @@ local function cancel_one(id, spec, letter, record, claim, channel, orphans)
     redis.call('PUBLISH', channel, claim_worker(claim) .. ' drop ' .. id .. ' ' .. claim_token(claim))
   end
   redis.call('ZREM', key('due'), id)
-  record.ended_ms, record.not_before_ms, record.signal = NOW, nil, nil
+  record.ended_ms, record.not_before_ms, record.signal, record.parked = NOW, nil, nil, nil
   put_state(id, 'C', record)
   move(spec.t, spec.lane, id, letter, 'C')
   release_unique(spec.u, id)

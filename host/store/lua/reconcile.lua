@@ -26,7 +26,8 @@ if verb == 'jobs' then
     for other in string.gmatch('oswpSFC', '.') do
       if other ~= class(letter) then mended = mended + redis.call('ZREM', key('x:' .. other .. ':' .. spec.t), id) end
     end
-    if letter == 's' and not redis.call('ZSCORE', key('due'), id) then
+    local is_due = letter == 's' or letter == 'w' and record.not_before_ms
+    if is_due and not redis.call('ZSCORE', key('due'), id) then
       due_at(id, record.not_before_ms or NOW)
       mended = mended + 1
     end

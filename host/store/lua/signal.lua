@@ -13,7 +13,7 @@ local spec = spec_of(id)
 if not spec then return 'M' end
 local letter, record = state_of(id)
 if letter == 'S' or letter == 'F' or letter == 'C' then return 'E' .. letter end
-redis.call('HSET', key('sig:' .. id), name, ARGV[3])
+redis.call('HSET', key('sig:' .. id), name, string.format('%.0f ', NOW_US) .. ARGV[3])
 if letter ~= 'w' or record.signal ~= name then return 'S' end
 record.heard = name
 wake(id, spec, 'w', record, true)

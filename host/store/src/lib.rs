@@ -81,7 +81,7 @@ pub use seal::{KEY_BYTES, Keyring};
 pub use waiting::Waiting;
 pub use work::{
     ChildOutcome, ClaimRequest, Claimed, ClaimedJob, Commit, CommitAnswer, NewCheckpoint, Renewal, Resume,
-    Then,
+    Signal, Then,
 };
 
 pub use workflows::NodeResult;

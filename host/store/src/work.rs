@@ -54,8 +54,19 @@ pub struct Resume {
     pub checkpoint: Option<Checkpoint>,
     /// Children, in the order they were spawned.
     pub children: Vec<(JobId, ChildOutcome)>,
-    /// Signals that arrived: name and payload.
-    pub signals: Vec<(String, String)>,
+    /// Signals that arrived.
+    pub signals: Vec<Signal>,
+}
+
+/// A signal that a job was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// Its name.
+    pub name: String,
+    /// JSON text.
+    pub payload: String,
+    /// When it arrived, Unix microseconds: tells it from a later one of the same name.
+    pub arrived_us: u64,
 }
 
 /// How a child ended.
@@ -102,8 +113,8 @@ pub struct Commit {
     pub outputs: Vec<String>,
     /// Children, each with its id.
     pub children: Vec<NewJob>,
-    /// The signal that the step took: it is forgotten with the commit.
-    pub took: Option<String>,
+    /// Name of the signal that the step took, and when that arrived: it is forgotten with the commit.
+    pub took: Option<(String, u64)>,
     /// The span that did it: what is made of the job's end belongs to it.
     pub trace: Option<Trace>,
 }
@@ -418,9 +429,13 @@ impl Store {
             };
             Ok((*child, outcome))
         });
-        let signals = signals.into_iter().map(|(name, payload)| {
+        let signals = signals.into_iter().map(|(name, stored)| {
+            let (arrived_us, payload) = stored
+                .split_once(' ')
+                .and_then(|(arrived_us, payload)| Some((arrived_us.parse().ok()?, payload.to_owned())))
+                .ok_or_else(|| Error::corrupt("a signal", &stored))?;
             let payload = self.keyring().open_text(id.as_str(), Kind::Signal, payload)?;
-            Ok((name, payload))
+            Ok(Signal { name, payload, arrived_us })
         });
         Ok(Resume {
             checkpoint,
@@ -508,13 +523,17 @@ impl Store {
                 }
                 _ => call.arg(""),
             };
-            let took = commit.took.as_deref().unwrap_or_default();
-            match &commit.then {
-                Then::AwaitSignal { name, .. } => call.arg(format!("{took}|{name}")),
-                Then::AwaitChild { seen } => call.arg(format!("{took}|>{seen}")),
-                _ if took.is_empty() => call.arg(""),
-                _ => call.arg(format!("{took}|")),
+            let took = commit.took.as_ref().map(|(name, arrived_us)| format!("{name} {arrived_us}"));
+            let awaited = match &commit.then {
+                Then::AwaitSignal { name, .. } => Some(name.clone()),
+                Then::AwaitChild { seen } => Some(format!(">{seen}")),
+                _ => None,
             };
+            if took.is_some() || awaited.is_some() {
+                call.arg(format!("{}|{}", took.unwrap_or_default(), awaited.unwrap_or_default()));
+            } else {
+                call.arg("");
+            }
             call.arg(commit.outputs.len()).arg(commit.children.len()).arg(commit.base_step);
             if spec.webhooks.is_empty() && spec.celery.is_none() {
                 call.arg("");

@@ -330,7 +330,7 @@ async fn a_place_is_not_lost_when_the_line_it_was_opened_for_has_nothing() {
     finish(&world, &running).await;
     let request = request("w1", &[TYPE], 10);
     let claimed = world.store.claim(0, &request).await.unwrap();
-    let mut claimed = held(claimed, &request);
+    let mut claimed = held(&world.store, claimed, &request).await;
     if claimed.is_empty() {
         claimed = world.claim(10).await;
     }
@@ -409,8 +409,10 @@ async fn the_newest_input_replaces_that_of_the_job_which_waits() {
     assert!(second.record.not_before_ms > first.record.not_before_ms);
     world.check_ledger();
     world.store.control(&first.id, Control::Pause, None).await.unwrap();
-    world.store.control(&first.id, Control::Resume, None).await.unwrap();
-    assert!(world.store.create(vec![new("4", None)]).await.unwrap()[0].updated);
+    let resumed = world.store.control(&first.id, Control::Resume, None).await.unwrap();
+    assert_eq!(resumed, ControlAnswer::Done(State::Scheduled));
+    assert!(world.store.create(vec![new("4", Some(1))]).await.unwrap()[0].updated);
+    tokio::time::sleep(Duration::from_millis(5)).await;
     let held = world.claim(10).await.remove(0);
     assert_eq!((held.id, held.spec.input.as_str()), (first.id, "4"));
     // What runs keeps its input.

@@ -96,9 +96,12 @@ struct Job {
     record: Record,
     /// Days until it is due; over at 0.
     due: Option<i64>,
+    /// The same as its record has it, which no jump of the clock touches.
+    asked: Option<i64>,
     claim: Option<Claim>,
     pausing: bool,
-    signals: BTreeMap<String, String>,
+    /// Payload, and when it arrived.
+    signals: BTreeMap<String, (String, u64)>,
     kids: BTreeMap<JobId, ChildOutcome>,
     awaited: i64,
     kept: Vec<Kept>,
@@ -139,7 +142,7 @@ struct Ask {
     has_checkpoint: bool,
     outputs: Vec<String>,
     children: Vec<NewJob>,
-    took: Option<String>,
+    took: Option<(String, u64)>,
 }
 
 impl Ask {
@@ -192,9 +195,10 @@ impl Model {
 
     fn wake(&mut self, id: &JobId) {
         let job = self.job(id);
-        job.due = None;
+        (job.due, job.asked) = (None, None);
         job.record.not_before_ms = None;
         job.record.signal = None;
+        job.record.parked = None;
         let selector = job.spec.job_type.clone();
         self.enqueue(id, &selector);
     }
@@ -230,6 +234,7 @@ impl Model {
                 let job = self.job(&id);
                 job.parked = Some(State::Scheduled);
                 job.due = Some(days(delay_ms));
+                job.asked = job.due;
                 job.record.not_before_ms = Some(0);
                 State::Scheduled
             }
@@ -260,6 +265,7 @@ impl Model {
         job.spec.metadata = new.spec.metadata.clone();
         if let Some(delay_ms) = new.delay_ms.filter(|delay_ms| *delay_ms > 0 && state == State::Scheduled) {
             job.due = Some(days(delay_ms));
+            job.asked = job.due;
             job.record.not_before_ms = Some(0);
         }
         true
@@ -403,9 +409,13 @@ impl Model {
                 Then::AwaitSignal { timeout_ms, .. } => *timeout_ms,
                 _ => None,
             };
-            record.not_before_ms = delay_ms.filter(|_| !pauses);
+            record.not_before_ms = delay_ms;
             if pauses {
-                record.signal = None;
+                record.parked = match &ask.then {
+                    Then::Retry { .. } | Then::Sleep { .. } => Some('s'),
+                    Then::AwaitChildren | Then::AwaitSignal { .. } | Then::AwaitChild { .. } => Some('w'),
+                    _ => None,
+                };
             }
             if ask.has_checkpoint {
                 let kept = Kept {
@@ -420,10 +430,13 @@ impl Model {
             }
             job.record = record;
             job.outputs.extend(ask.outputs.iter().cloned());
-            if let Some(name) = &ask.took {
+            if let Some((name, arrived_us)) = &ask.took
+                && job.signals.get(name).is_some_and(|(_, arrived)| arrived == arrived_us)
+            {
                 job.signals.remove(name);
             }
-            job.due = delay_ms.filter(|_| !pauses).map(days);
+            job.asked = delay_ms.map(days);
+            job.due = job.asked.filter(|_| !pauses);
             let parent = job.spec.parent;
             let unique = job.spec.unique_key.clone();
             let selector = job.spec.job_type.clone();
@@ -511,11 +524,12 @@ impl Model {
         let job = self.job(id);
         job.claim = None;
         job.pausing = false;
-        job.due = None;
+        (job.due, job.asked) = (None, None);
         job.parked = Some(State::Cancelled);
         job.record.ended_ms = Some(0);
         job.record.not_before_ms = None;
         job.record.signal = None;
+        job.record.parked = None;
         let (parent, unique) = (job.spec.parent, job.spec.unique_key.clone());
         self.release_unique(id, unique.as_ref());
         self.tell_parent(id, parent, ChildOutcome::Failed(CANCELLED.to_owned()));
@@ -535,20 +549,20 @@ impl Model {
             (Control::Pause, State::Paused) => ControlAnswer::Done(State::Paused),
             (Control::Pause, state) if !state.is_ended() => {
                 job.due = None;
-                job.record.not_before_ms = None;
-                job.record.signal = None;
+                if state != State::Queued {
+                    job.record.parked = Some(state.letter());
+                }
                 job.parked = Some(State::Paused);
                 ControlAnswer::Done(State::Paused)
             }
-            (Control::Resume, State::Queued) => ControlAnswer::Done(State::Queued),
+            (Control::Resume, State::Queued | State::Scheduled | State::Waiting) => {
+                ControlAnswer::Done(state)
+            }
             (Control::Resume, State::Running) => {
                 job.pausing = false;
                 ControlAnswer::Done(State::Running)
             }
-            (Control::Resume, State::Paused) => {
-                self.wake(id);
-                ControlAnswer::Done(State::Queued)
-            }
+            (Control::Resume, State::Paused) => ControlAnswer::Done(self.resume(id)),
             (Control::Restart, state) if state == State::Paused || state.is_ended() => self.restart(id, from),
             (Control::Retry, State::Failed) => {
                 let newest = job.kept.first().map(|one| one.step);
@@ -561,6 +575,29 @@ impl Model {
             }
             (_, state) => ControlAnswer::Refused(state),
         }
+    }
+
+    /// A job that slept or waited when it was paused does so again, unless that is over.
+    fn resume(&mut self, id: &JobId) -> State {
+        let job = self.job(id);
+        let is_due = job.asked.is_some_and(|days| days <= 0);
+        let goes_back = match (job.record.parked, job.record.signal.clone()) {
+            (None, _) => None,
+            (Some('w'), Some(name)) if job.signals.contains_key(&name) => {
+                job.record.heard = Some(name);
+                None
+            }
+            (Some('w'), None) if job.awaited <= 0 => None,
+            (Some(letter), _) => State::from_letter(letter).filter(|_| !is_due),
+        };
+        if let Some(state) = goes_back {
+            job.record.parked = None;
+            job.parked = Some(state);
+            job.due = job.asked;
+            return state;
+        }
+        self.wake(id);
+        State::Queued
     }
 
     fn restart(&mut self, id: &JobId, from: Option<u64>) -> ControlAnswer {
@@ -646,7 +683,7 @@ impl Model {
         true
     }
 
-    fn signal(&mut self, id: &JobId, name: &str, payload: &str) -> SignalAnswer {
+    fn signal(&mut self, id: &JobId, name: &str, payload: &str, arrived_us: u64) -> SignalAnswer {
         if !self.jobs.contains_key(id) {
             return SignalAnswer::Missing;
         }
@@ -654,7 +691,7 @@ impl Model {
         if job.state().is_ended() {
             return SignalAnswer::Ended(job.state());
         }
-        job.signals.insert(name.to_owned(), payload.to_owned());
+        job.signals.insert(name.to_owned(), (payload.to_owned(), arrived_us));
         if job.state() != State::Waiting || job.record.signal.as_deref() != Some(name) {
             return SignalAnswer::Stored;
         }
@@ -937,7 +974,7 @@ impl Driver {
             return;
         }
         self.model.wake_due();
-        let claimed = held(answer.unwrap(), &request);
+        let claimed = held(&self.world.store, answer.unwrap(), &request).await;
         assert!(claimed.len() <= request.limit);
         let mut lowest = 9;
         for one in &claimed {
@@ -1197,8 +1234,10 @@ impl Driver {
         let times = self.times();
         self.note(format!("signal {id} {name}: {answer:?}"));
         let mut expected = SignalAnswer::Missing;
+        let stored = self.world.store.load(&id, &Record::default()).await.unwrap().signals;
+        let arrived_us = stored.iter().find(|one| one.name == name).map_or(0, |one| one.arrived_us);
         for _ in 0..times {
-            expected = self.model.signal(&id, name, &payload);
+            expected = self.model.signal(&id, name, &payload, arrived_us);
         }
         assert_eq!(answer, expected);
     }
@@ -1423,7 +1462,8 @@ impl Driver {
         let outcome = |child: &JobId| job.kids.get(child).cloned().unwrap_or(ChildOutcome::Pending);
         let children: Vec<_> = job.record.children.iter().map(|child| (*child, outcome(child))).collect();
         assert_eq!(resume.children, children, "children of {id}");
-        assert_eq!(resume.signals.into_iter().collect::<BTreeMap<_, _>>(), job.signals, "signals of {id}");
+        let signals = resume.signals.into_iter().map(|one| (one.name, (one.payload, one.arrived_us)));
+        assert_eq!(signals.collect::<BTreeMap<_, _>>(), job.signals, "signals of {id}");
     }
 
     /// Everything.
@@ -1509,7 +1549,7 @@ impl Driver {
             let mut request = support::request(&worker, &[], 40);
             request.selectors = selectors.collect();
             let claimed = self.world.store.claim(0, &request).await.unwrap();
-            let claimed = held(claimed, &request);
+            let claimed = held(&self.world.store, claimed, &request).await;
             self.model.wake_due();
             for one in &claimed {
                 self.model.claimed(&one.id, &request.worker, &request.token);

@@ -2,9 +2,9 @@
 
 mod support;
 
-use support::{World, request, spec};
+use support::{World, job, request, spec};
 use waymark_job::{Control, JobId, Spec, State};
-use waymark_store::{CommitAnswer, ControlAnswer, NewJob, NodeResult, Retention, SignalAnswer, Then};
+use waymark_store::{CommitAnswer, ControlAnswer, NewJob, NodeResult, Resume, Retention, SignalAnswer, Then};
 
 const WORKFLOW: &str = "waymark.workflow";
 
@@ -23,7 +23,7 @@ async fn workflow(world: &World) -> support::Held {
 
 async fn coordinator(world: &World) -> support::Held {
     let request = request("w1", &[WORKFLOW], 1);
-    support::held(world.store.claim(0, &request).await.unwrap(), &request).pop().unwrap()
+    support::held(&world.store, world.store.claim(0, &request).await.unwrap(), &request).await.pop().unwrap()
 }
 
 /// A workflow that started so many nodes and waits for their ends.
@@ -157,12 +157,98 @@ async fn a_signal_is_forgotten_with_the_step_that_took_it() {
     world.commit(held.then(Then::Release { pin: None })).await;
     let mut held = world.claim(1).await.pop().unwrap();
     let resume = world.store.load(&held.id, &held.record).await.unwrap();
-    assert_eq!(resume.signals, [("go".to_owned(), "1".to_owned())]);
+    assert_eq!(payloads(&resume), ["1"]);
     // A second wait for the same name waits for a second signal.
     assert_eq!(world.commit(held.step(wait())).await, CommitAnswer::Done(State::Waiting));
     assert_eq!(world.store.signal(&held.id, "go", "2").await.unwrap(), SignalAnswer::Delivered);
     let held = world.claim(1).await.pop().unwrap();
     let resume = world.store.load(&held.id, &held.record).await.unwrap();
-    assert_eq!(resume.signals, [("go".to_owned(), "2".to_owned())]);
+    assert_eq!(payloads(&resume), ["2"]);
+    world.check_ledger();
+}
+
+fn payloads(resume: &Resume) -> Vec<&str> {
+    resume.signals.iter().map(|one| one.payload.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_signal_that_comes_while_another_of_its_name_is_taken_is_kept() {
+    let world = World::new().await;
+    let mut held = world.running().await;
+    let wait = || Then::AwaitSignal { name: "go".into(), timeout_ms: None };
+    world.commit(held.step(wait())).await;
+    let id = held.id;
+    world.store.signal(&id, "go", "1").await.unwrap();
+    let mut held = world.claim(1).await.pop().unwrap();
+    // The step has the first one in hand.
+    assert_eq!(world.store.signal(&id, "go", "1").await.unwrap(), SignalAnswer::Stored);
+    assert_eq!(world.commit(held.step(wait())).await, CommitAnswer::Done(State::Queued));
+    let mut held = world.claim(1).await.pop().unwrap();
+    assert_eq!(held.record.heard.as_deref(), Some("go"));
+    assert_eq!(world.commit(held.step(wait())).await, CommitAnswer::Done(State::Waiting));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_job_that_slept_or_waited_when_it_was_paused_does_so_again() {
+    let world = World::new().await;
+    let hour_ms = 3_600_000;
+    let control = async |id: &JobId, control| world.store.control(id, control, None).await.unwrap();
+    let now_ms = world.store.now_ms().await.unwrap();
+
+    // Paused while it waits: it does not go on without what it waits for.
+    let signal = |timeout_ms| Then::AwaitSignal { name: "go".into(), timeout_ms };
+    let mut held = world.running().await;
+    let id = held.id;
+    world.commit(held.step(signal(None))).await;
+    assert_eq!(control(&id, Control::Pause).await, ControlAnswer::Done(State::Paused));
+    assert_eq!(control(&id, Control::Resume).await, ControlAnswer::Done(State::Waiting));
+    assert_eq!(control(&id, Control::Resume).await, ControlAnswer::Done(State::Waiting), "asked twice");
+    world.check_ledger();
+    // What comes while it is paused is there when it is resumed.
+    control(&id, Control::Pause).await;
+    assert_eq!(world.store.signal(&id, "go", "1").await.unwrap(), SignalAnswer::Stored);
+    assert_eq!(control(&id, Control::Resume).await, ControlAnswer::Done(State::Queued));
+    let mut held = world.claim(1).await.pop().unwrap();
+    assert_eq!(held.record.heard.as_deref(), Some("go"));
+
+    // Paused by the commit that would have it wait, and the time it waits runs on.
+    control(&id, Control::Pause).await;
+    let mut commit = held.step(signal(Some(hour_ms)));
+    commit.record.committed_ms = Some(now_ms);
+    assert_eq!(world.commit(commit).await, CommitAnswer::Done(State::Paused));
+    assert_eq!(control(&id, Control::Resume).await, ControlAnswer::Done(State::Waiting));
+    let view = world.store.get(&id).await.unwrap().unwrap();
+    assert_eq!(view.record.not_before_ms, Some(now_ms + hour_ms));
+    assert_eq!(view.record.signal.as_deref(), Some("go"));
+    world.check_ledger();
+    world.store.signal(&id, "go", "2").await.unwrap();
+    let mut held = world.claim(1).await.pop().unwrap();
+
+    // Asleep.
+    let mut commit = held.step(Then::Sleep { delay_ms: hour_ms });
+    commit.record.committed_ms = Some(now_ms);
+    world.commit(commit).await;
+    control(&id, Control::Pause).await;
+    assert_eq!(control(&id, Control::Resume).await, ControlAnswer::Done(State::Scheduled));
+    control(&id, Control::Cancel).await;
+    // Its time came while it was paused.
+    let mut held = world.running().await;
+    let id = held.id;
+    let mut commit = held.step(Then::Sleep { delay_ms: 1 });
+    commit.record.committed_ms = Some(now_ms);
+    world.commit(commit).await;
+    control(&id, Control::Pause).await;
+    assert_eq!(control(&id, Control::Resume).await, ControlAnswer::Done(State::Queued));
+    let mut held = world.claim(1).await.pop().unwrap();
+
+    // For its children.
+    let mut commit = held.step(Then::AwaitChildren);
+    let child = NewJob { id: Some(JobId::child(&id, 1, 2, 0, now_ms)), ..job("child") };
+    commit.record.children.extend(child.id);
+    commit.children = vec![child];
+    world.commit(commit).await;
+    control(&id, Control::Pause).await;
+    assert_eq!(control(&id, Control::Resume).await, ControlAnswer::Done(State::Waiting));
     world.check_ledger();
 }

@@ -147,7 +147,7 @@ impl World {
     pub(crate) async fn claim_as(&self, worker: &str, limit: usize) -> Vec<Held> {
         let request = request(worker, &[TYPE], limit);
         let claimed = self.store.claim(0, &request).await.unwrap();
-        held(claimed, &request)
+        held(&self.store, claimed, &request).await
     }
 
     /// A new job, claimed.
@@ -218,6 +218,8 @@ pub(crate) struct Held {
     pub(crate) token: String,
     pub(crate) spec: Arc<Spec>,
     pub(crate) record: Record,
+    /// When the signal that woke it arrived.
+    pub(crate) heard_us: u64,
 }
 
 impl Held {
@@ -258,7 +260,7 @@ impl Held {
         let step = self.record.step;
         let took = self.record.heard.take();
         let mut commit = self.then(then);
-        commit.took = took;
+        commit.took = took.map(|name| (name, self.heard_us));
         commit.base_step = step - 1;
         commit.outputs = vec![format!("{{\"step\":{step}}}")];
         commit.checkpoint = Some(NewCheckpoint {
@@ -272,14 +274,17 @@ impl Held {
     }
 }
 
-pub(crate) fn held(claimed: Claimed, request: &ClaimRequest) -> Vec<Held> {
-    let hold = |ClaimedJob { id, spec, record }| Held {
-        id,
-        token: request.token.clone(),
-        spec: Arc::new(spec),
-        record,
-    };
-    claimed.jobs.into_iter().map(hold).collect()
+pub(crate) async fn held(store: &Store, claimed: Claimed, request: &ClaimRequest) -> Vec<Held> {
+    let mut all = Vec::new();
+    for ClaimedJob { id, spec, record } in claimed.jobs {
+        let mut heard_us = 0;
+        if let Some(name) = &record.heard {
+            let signals = store.load(&id, &record).await.unwrap().signals;
+            heard_us = signals.iter().find(|one| one.name == *name).map_or(0, |one| one.arrived_us);
+        }
+        all.push(Held { id, token: request.token.clone(), spec: Arc::new(spec), record, heard_us });
+    }
+    all
 }
 
 pub(crate) fn job(job_type: &str) -> NewJob {

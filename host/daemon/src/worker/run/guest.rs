@@ -165,6 +165,8 @@ impl Job<'_> {
     async fn begin(&mut self, version: &mut Arc<Version>) -> Result<sandbox::Instance, Stop> {
         let fresh = self.base.step == 0 && self.base.children.is_empty();
         let resume = if fresh { None } else { Some(self.load().await?) };
+        let signals = resume.iter().flat_map(|resume| &resume.signals);
+        self.arrived_us = signals.map(|signal| (signal.name.clone(), signal.arrived_us)).collect();
         if self.base.step > 0 && resume.as_ref().is_none_or(|resume| resume.checkpoint.is_none()) {
             return Err(Stop::Expired);
         }
@@ -264,7 +266,11 @@ impl Job<'_> {
             soft_limit: self.soft,
             metadata: self.spec.metadata.clone().unwrap_or_else(|| "{}".to_owned()),
             children: children.iter().map(|(id, outcome)| (id.to_string(), outcome.clone().into())).collect(),
-            signals: resume.map(|resume| resume.signals.iter().cloned().collect()).unwrap_or_default(),
+            signals: resume
+                .iter()
+                .flat_map(|resume| &resume.signals)
+                .map(|signal| (signal.name.clone(), signal.payload.clone()))
+                .collect(),
             shadow: self.spec.shadow.is_some(),
             yield_flag: self.running.yields.clone(),
             logs: Box::new(move |line| {

@@ -26,6 +26,7 @@ use crate::{
     redaction::hide_progress,
 };
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -117,6 +118,8 @@ pub(super) struct Job<'a> {
     route: Option<Arc<Stored>>,
     began: Instant,
     committed_at: Instant,
+    /// When the signals that it began with arrived, by name.
+    arrived_us: HashMap<String, u64>,
     /// How long the last checkpoint and its commit took.
     commit_cost: Duration,
     soft: Option<Instant>,
@@ -171,6 +174,7 @@ pub(super) async fn job(
         commit_cost: Duration::ZERO,
         soft: None,
         hard: None,
+        arrived_us: HashMap::new(),
         spoke: Arc::default(),
         trace,
         mask,
@@ -396,6 +400,7 @@ impl Job<'_> {
         }
         record.children.extend(effects.listed);
         let took = record.heard.take();
+        let took = took.and_then(|name| self.arrived_us.get(&name).map(|arrived_us| (name, *arrived_us)));
         let commit = self.commit_of(record, then, checkpoint, effects.outputs, effects.children);
         Commit { took, ..commit }
     }
