@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Registers a worker or renews its lease, and takes back jobs of workers whose lease ran out: at most 200, after a
--- look at about 2,000 claims. The next call goes on where this one stopped.
+-- Registers a worker or renews its lease, and takes back jobs of workers whose lease ran out: at most 100, after a
+-- look at about 1,000 claims. The next call goes on where this one stopped.
 --
 -- KEYS[1]  head of the partition's keys
 -- ARGV     worker, length of the lease in ms, 1 to register (under an id never used before) or 0 to renew,
@@ -10,7 +10,7 @@
 --          that are gone, else 0; the jobs of this worker that shall pause
 -- Events   the state of every job taken back; wake
 local worker = ARGV[1]
-local TAKEN_MAX, PAGES_MAX = 200, 4
+local TAKEN_MAX, PAGES_MAX = 100, 2
 local lease = redis.call('ZSCORE', key('workers'), worker)
 -- A lease of 0 is condemned: its jobs are being taken.
 local alive = ARGV[3] == '1' or (lease and tonumber(lease) > 0)

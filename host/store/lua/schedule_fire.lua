@@ -1,6 +1,6 @@
 #!lua
 -- Fires schedules, each wholly or not at all: only if it stands as it did when its times were looked at, so that
--- each planned time fires once whoever asks. At most 200 jobs a call.
+-- each planned time fires once whoever asks. At most 40 jobs a call.
 --
 -- KEYS[1]  head of the partition's keys
 -- ARGV     channel on which workers listen, then for each schedule 11 values and its times:

@@ -15,7 +15,7 @@ use waymark_job::{
 /// Schedules looked at in one call.
 const LOOK_MAX: usize = 100;
 /// Jobs made in one call.
-const JOBS_MAX: usize = 200;
+const JOBS_MAX: usize = 40;
 /// How often somebody else may change a schedule while it is asked to run now.
 const TRIES_MAX: u32 = 20;
 

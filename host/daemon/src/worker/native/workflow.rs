@@ -24,7 +24,7 @@ pub(crate) const NAME: &str = "waymark.workflow";
 /// Longest graph as stored, bytes: a checked graph is a few times longer than the body that it came in.
 pub(crate) const GRAPH_BYTES_MAX: usize = 256 << 20;
 /// Jobs started or cancelled in one step. Bounds the time of its commit.
-const STARTS_MAX: usize = 50;
+const STARTS_MAX: usize = 25;
 /// Inputs of the jobs started in one step, bytes; one more may go beyond.
 const INPUTS_BYTES_MAX: usize = 1 << 20;
 /// Ends of nodes taken in with one call.
