@@ -15,7 +15,7 @@ use super::{
     error::{Code, Problem},
     feed::LOOK_AGAIN,
     filter::states,
-    request::Params,
+    request::{Params, last_event_id},
     tail::{Entry, Live, Page, Told},
 };
 use axum::{
@@ -186,8 +186,7 @@ pub(super) async fn follow(
         let detail = format!("This host has the {READERS_MAX} readers of all events that it allows.");
         return Err(Problem::new(Code::TooManyReaders, detail).retry_after(10));
     };
-    let last =
-        headers.get("last-event-id").and_then(|value| value.to_str().ok()).or(which.last_event_id.as_deref());
+    let last = last_event_id(&headers, which.last_event_id.as_deref());
     let partitions = service.store.partitions();
     let live = service.tail.join();
     let places = match last.filter(|last| !last.is_empty()) {
@@ -200,7 +199,7 @@ pub(super) async fn follow(
     let away_until = vec![None; usize::from(partitions)];
     let reader =
         Reader { service, live, filter, places, away_until, events, text: String::new(), _seat: seat };
-    tokio::spawn(reader.run());
+    crate::task::spawn(reader.run());
     let stream = ReceiverStream::new(stream).map(Ok::<_, Infallible>);
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, Body::from_stream(stream)).into_response())

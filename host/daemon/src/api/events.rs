@@ -17,7 +17,7 @@ use super::{
     error::Problem,
     feed::LOOK_AGAIN,
     output::mask_lines,
-    request::{Id, Params, invalid_query, shorten},
+    request::{Id, Params, invalid_query, last_event_id, shorten},
 };
 use axum::{
     body::Body,
@@ -171,8 +171,7 @@ pub(super) async fn follow(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let kinds = Kinds::read(which.only.as_deref())?;
-    let last =
-        headers.get("last-event-id").and_then(|value| value.to_str().ok()).or(which.last_event_id.as_deref());
+    let last = last_event_id(&headers, which.last_event_id.as_deref());
     // An id that is not ours, as after an upgrade, means from the beginning.
     let position: Position = last.and_then(|text| text.parse().ok()).unwrap_or_default();
     let view = service.view(&id).await?;
@@ -190,7 +189,7 @@ pub(super) async fn follow(
         mask: Mask::default(),
         at_once: AT_ONCE_FIRST,
     };
-    tokio::spawn(reader.run());
+    crate::task::spawn(reader.run());
     let stream = ReceiverStream::new(stream).map(Ok::<_, Infallible>);
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, Body::from_stream(stream)).into_response())

@@ -94,6 +94,11 @@ pub fn limit(asked: Option<usize>, default: usize, max: usize) -> Result<usize, 
     }
 }
 
+/// Id of the last event that a reader of a stream has seen: the header, or the parameter of clients that cannot set it.
+pub(super) fn last_event_id<'a>(headers: &'a HeaderMap, parameter: Option<&'a str>) -> Option<&'a str> {
+    headers.get("last-event-id").and_then(|value| value.to_str().ok()).or(parameter)
+}
+
 /// A cookie of a request.
 #[must_use]
 pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {

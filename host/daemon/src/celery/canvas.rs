@@ -102,6 +102,20 @@ struct Over {
     link_error: Vec<Raw>,
 }
 
+impl Over {
+    /// Writes into a signature where its result goes, and what is linked to it.
+    fn place(&self, signature: &mut Signature) {
+        if let Some((group, index)) = &self.group {
+            signature.set("group_id", group);
+            signature.set("group_index", index);
+        }
+        if let Some(chord) = &self.chord {
+            signature.set("chord", chord);
+        }
+        signature.extend("link", &self.link);
+    }
+}
+
 /// What must be known of a task when it has ended, kept with its job as JSON.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Context {
@@ -459,14 +473,7 @@ impl<'a> Out<'a> {
             let id = over.task_id.clone().unwrap_or_else(|| self.make_id());
             last.set("task_id", &id);
         }
-        if let Some((id, index)) = &over.group {
-            last.set("group_id", id);
-            last.set("group_index", index);
-        }
-        if let Some(chord) = &over.chord {
-            last.set("chord", chord);
-        }
-        last.extend("link", &over.link);
+        over.place(&mut last);
         tasks.push(last);
         for task in &mut tasks {
             task.extend("link_error", &over.link_error);
@@ -514,6 +521,7 @@ impl<'a> Out<'a> {
         over: Over,
         depth: u32,
     ) -> Result<String, String> {
+        over.place(&mut body);
         let gid = gid.unwrap_or_else(|| self.make_id());
         let id = over.task_id.or_else(|| body.option("task_id")).unwrap_or_else(|| self.make_id());
         body.set("task_id", &id);
@@ -523,14 +531,6 @@ impl<'a> Out<'a> {
             let chain: Vec<Raw> = over.chain.into_iter().chain(own).collect();
             body.set("chain", &chain);
         }
-        if let Some((group, index)) = &over.group {
-            body.set("group_id", group);
-            body.set("group_index", index);
-        }
-        if let Some(chord) = &over.chord {
-            body.set("chord", chord);
-        }
-        body.extend("link", &over.link);
         body.extend("link_error", &over.link_error);
         if header.is_empty() {
             return self.send_one(body, &[raw(&Vec::<Raw>::new())], Over::default(), depth + 1);

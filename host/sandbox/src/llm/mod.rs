@@ -147,12 +147,8 @@ impl Chat {
         let question = Question::of(request, &self.grant, &endpoint.config)?;
         let validator = question.schema.as_ref().map(schema::validator).transpose();
         let validator = validator.map_err(Error::BadRequest)?;
-        let allowed = || match shadow {
-            true => Err(Error::Refused(
-                "a shadow job gets answers that are kept, and asks for no new ones".into(),
-            )),
-            false => Ok(()),
-        };
+        let refusal = shadow.then_some("a shadow job gets answers that are kept, and asks for no new ones");
+        let allowed = || refusal.map_or(Ok(()), |why| Err(Error::Refused(why.to_owned())));
         let Some(ledger) = self.ledger.as_ref().filter(|_| !fresh && endpoint.config.cache_ms > 0) else {
             allowed()?;
             let (kept, cost) = self.fitting(endpoint, job_id, end, &question, validator.as_ref()).await?;
