@@ -18,7 +18,7 @@
 //! `WAYMARK_TEST_STORE` names a store that all hosts use instead of a server of each test; every test has a part of its own
 //! there, in several partitions.
 //!
-//! Before: `cargo build --release -p waymark` and `cargo xtask guests`; `cargo xtask test` does both. In the
+//! Before: `cargo build --profile quick --workspace --bins` and `cargo xtask guests`; `cargo xtask test` does both. In the
 //! environment `WAYMARK_BIN` names another binary, `WAYMARK_TARGET` another folder that was built into.
 
 pub mod client;
@@ -65,8 +65,17 @@ pub fn target() -> PathBuf {
 /// It was not built.
 #[must_use]
 pub fn binary() -> PathBuf {
-    let path = env::var_os("WAYMARK_BIN").map_or_else(|| target().join("release/waymark"), PathBuf::from);
-    assert!(path.is_file(), "{} is not there: cargo build --release -p waymark", path.display());
+    // Beside the test programs, which are in `target/PROFILE/deps`.
+    let built = || {
+        let program = env::current_exe().expect("this program has a path");
+        program.ancestors().nth(2).expect("it is in the target directory").join("waymark")
+    };
+    let path = env::var_os("WAYMARK_BIN").map_or_else(built, PathBuf::from);
+    assert!(
+        path.is_file(),
+        "{} is not there: cargo build --profile quick --workspace --bins",
+        path.display()
+    );
     path
 }
 

@@ -8,7 +8,7 @@ use waymark_tests::{cluster::Cluster, root};
 fn the_functional_suite_passes_on_a_cluster_of_three_masters_and_three_replicas() {
     let cluster = Cluster::start(true);
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["test", "--release", "-p", "waymark-tests", "--test", "life", "--test", "controls"])
+        .args(["test", "--profile", "quick", "--workspace", "--test", "life", "--test", "controls"])
         .args(["--test", "bulk", "--test", "plugins", "--test", "parked", "--no-fail-fast"])
         .current_dir(root())
         .env("WAYMARK_TEST_STORE", cluster.url())

@@ -29,7 +29,7 @@ impl Host {
     pub(crate) fn start(folder: &Path) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("host.log"))?;
-        let child = Command::new(target().join("release/waymark"))
+        let child = Command::new(target().join("quick/waymark"))
             .arg("host")
             .arg("--config")
             .arg(folder.join("waymark.toml"))
@@ -122,7 +122,7 @@ fn bar(job: &Value) {
 pub(crate) fn run() -> anyhow::Result<()> {
     setup::redis()?;
     // As the tests do: another selection of packages would have Wasmtime compiled anew.
-    crate::run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
+    crate::run(cargo().args(["build", "--profile", "quick", "--workspace", "--bins"]))?;
     let built = guests::build()?;
     let folder = target().join("demo");
     if folder.exists() {
@@ -182,7 +182,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     host.stop()?;
     println!("\nTo try it yourself:");
     println!(
-        "  target/release/waymark host --config target/demo/waymark.toml --plugins target/demo/plugins --data target/demo/data"
+        "  target/quick/waymark host --config target/demo/waymark.toml --plugins target/demo/plugins --data target/demo/data"
     );
     Ok(())
 }

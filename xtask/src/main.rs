@@ -10,6 +10,7 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    time::Instant,
 };
 
 const HELP: &str = "\
@@ -73,7 +74,7 @@ fn cargo() -> Command {
     command
 }
 
-/// Runs a command, shown before it runs, and fails as it fails.
+/// Runs a command, shown before it runs and with its time after it, and fails as it fails.
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let words: Vec<_> = std::iter::once(command.get_program())
         .chain(command.get_args())
@@ -81,7 +82,9 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
         .collect();
     let line = words.join(" ");
     println!("+ {line}");
+    let began = Instant::now();
     let status = command.status().with_context(|| format!("{line}: cannot be started"))?;
+    println!("+ took {:.0} s", began.elapsed().as_secs_f64());
     anyhow::ensure!(status.success(), "{line}: {status}");
     Ok(())
 }
@@ -95,13 +98,22 @@ fn test() -> anyhow::Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     guests::build()?;
     // The system tests run the binary; it is built first, so that they never wait for it.
-    run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
-    run(cargo().args(["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    run(cargo().args(["build", "--profile", "quick", "--workspace", "--bins"]))?;
+    run(cargo().args([
+        "clippy",
+        "--profile",
+        "quick",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
     let not_run = target().join("not-run.txt");
     if not_run.exists() {
         std::fs::remove_file(&not_run)?;
     }
-    run(cargo().args(["test", "--release", "--workspace"]))?;
+    run(cargo().args(["test", "--profile", "quick", "--workspace", "--no-fail-fast"]))?;
     if let Ok(list) = std::fs::read_to_string(&not_run) {
         println!("not run:\n{list}");
     }
@@ -123,17 +135,17 @@ fn number(flag: &str, default: u64) -> anyhow::Result<u64> {
 fn soak(minutes: u64) -> anyhow::Result<()> {
     setup::redis()?;
     guests::build()?;
-    run(cargo().args(["build", "--release", "-p", "waymark"]))?;
+    run(cargo().args(["build", "--profile", "quick", "--workspace", "--bins"]))?;
     let seconds = (minutes * 60).to_string();
     run(cargo()
-        .args(["test", "--release", "-p", "waymark-tests", "--test", "soak", "--", "--nocapture"])
+        .args(["test", "--profile", "quick", "--workspace", "--test", "soak", "--", "--nocapture"])
         .env("WAYMARK_SOAK_SECONDS", seconds))
 }
 
 fn model(operations: u64) -> anyhow::Result<()> {
     setup::redis()?;
     run(cargo()
-        .args(["test", "--release", "-p", "waymark-store", "--test", "model", "--", "--nocapture"])
+        .args(["test", "--profile", "quick", "--workspace", "--test", "model", "--", "--nocapture"])
         .env("WAYMARK_MODEL_OPERATIONS", operations.to_string()))
 }
 
@@ -141,9 +153,9 @@ fn kills(times: u64) -> anyhow::Result<()> {
     setup::redis()?;
     guests::build()?;
     // As the tests do: another selection of packages would have Wasmtime compiled anew.
-    run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
+    run(cargo().args(["build", "--profile", "quick", "--workspace", "--bins"]))?;
     run(cargo()
-        .args(["test", "--release", "--workspace", "--test", "job_types", "--test", "job_models"])
+        .args(["test", "--profile", "quick", "--workspace", "--test", "job_types", "--test", "job_models"])
         .args(["--", "--nocapture", "killed"])
         .env("WAYMARK_KILLS", times.to_string()))
 }
@@ -151,24 +163,24 @@ fn kills(times: u64) -> anyhow::Result<()> {
 fn cluster() -> anyhow::Result<()> {
     setup::redis()?;
     guests::build()?;
-    run(cargo().args(["build", "--release", "-p", "waymark"]))?;
+    run(cargo().args(["build", "--profile", "quick", "--workspace", "--bins"]))?;
     run(cargo()
-        .args(["test", "--release", "-p", "waymark-tests", "--test", "cluster", "--"])
+        .args(["test", "--profile", "quick", "--workspace", "--test", "cluster", "--"])
         .args(["--ignored", "--nocapture"]))
 }
 
 fn celery() -> anyhow::Result<()> {
     setup::redis()?;
     guests::build()?;
-    run(cargo().args(["build", "--release", "-p", "waymark"]))?;
+    run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
     run(cargo()
-        .args(["test", "--release", "-p", "waymark-tests", "--test", "celery", "--"])
+        .args(["test", "--release", "--workspace", "--test", "celery", "--"])
         .args(["--ignored", "--nocapture"]))
 }
 
 fn scale() -> anyhow::Result<()> {
     setup::redis()?;
     run(cargo()
-        .args(["test", "--release", "-p", "waymark-store", "--test", "scale", "--", "--nocapture"])
+        .args(["test", "--profile", "quick", "--workspace", "--test", "scale", "--", "--nocapture"])
         .env("WAYMARK_SCALE", "100"))
 }

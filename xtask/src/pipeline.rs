@@ -26,7 +26,7 @@ const TYPES: [&str; 7] = [
 pub(crate) fn run() -> anyhow::Result<()> {
     setup::redis()?;
     // As the tests do: another selection of packages would have Wasmtime compiled anew.
-    crate::run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
+    crate::run(cargo().args(["build", "--profile", "quick", "--workspace", "--bins"]))?;
     let built = guests::build()?;
     let folder = target().join("pipeline");
     if folder.exists() {
@@ -75,8 +75,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     host.stop()?;
     println!("\nTo try it yourself, in the folder of the repository:");
     println!(
-        "  target/release/waymark host --config plugins/pipeline/waymark.toml --plugins target/pipeline/plugins --data target/pipeline/data"
+        "  target/quick/waymark host --config plugins/pipeline/waymark.toml --plugins target/pipeline/plugins --data target/pipeline/data"
     );
-    println!("  target/release/waymark workflow submit plugins/pipeline/workflow.json");
+    println!("  target/quick/waymark workflow submit plugins/pipeline/workflow.json");
     Ok(())
 }
