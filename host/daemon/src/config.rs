@@ -725,7 +725,7 @@ impl Config {
         // Only nested keys: WAYMARK_URL, WAYMARK_TOKEN and the flags' own variables are not settings of the file.
         figment =
             figment.merge(Env::prefixed("WAYMARK_").filter(|key| key.as_str().contains("__")).split("__"));
-        let mut config: Self = figment.extract()?;
+        let mut config: Self = read(&figment)?;
         if let Some(value) = flags.plugins_dir {
             config.plugins_dir = value;
         }
@@ -1046,6 +1046,22 @@ impl Config {
             encryption: self.keyring()?,
         })
     }
+}
+
+/// Reads the settings from JSON: to read them from what figment has takes eight copies of each table's reader.
+fn read(figment: &Figment) -> anyhow::Result<Config> {
+    let text = figment.extract::<serde_json::Value>()?.to_string();
+    let mut reader = serde_json::Deserializer::from_str(&text);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.inner().to_string();
+        let message = message.split(" at line ").next().unwrap_or_default();
+        let source = figment.find_metadata(&path).map(|from| match &from.source {
+            Some(source) => format!(" in {source}"),
+            None => format!(" in the {}", from.name),
+        });
+        anyhow::anyhow!("{path}: {message}{}", source.unwrap_or_default())
+    })
 }
 
 #[cfg(test)]

@@ -282,7 +282,7 @@ pub async fn start(
     };
     service.recall();
     let watcher = watch_directory(&service.handle.directory, rescan);
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         // The watcher stops when it is dropped.
         let _watcher = watcher;
         let began = Instant::now();

@@ -144,7 +144,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}: choose another --listen", config.api.listen))?;
     let address = listener.local_addr()?;
     let (stop_api, stopped) = watch::channel(false);
-    let server = tokio::spawn(api::serve(context, listener, stopped));
+    let server = crate::task::spawn(api::serve(context, listener, stopped));
     tracing::info!(host = id, address = %address, workers = config.worker.processes, "host started");
     println!("waymark host {id} is listening on http://{address}");
 
@@ -177,7 +177,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             }
         });
     }
-    background.spawn(heartbeat(
+    background.spawn(crate::task::boxed(heartbeat(
         id.clone(),
         address.to_string(),
         started,
@@ -187,21 +187,26 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         workers.clone(),
         wants.clone(),
         ready_sender,
-    ));
+    )));
     let schedules_changed = Arc::new(Notify::new());
     let scheduler =
         scheduler::Service::new(id.clone(), store.clone(), &config, schedules_changed.clone(), maintenance)?;
-    background.spawn(scheduler.run());
-    background.spawn(history::run(id.clone(), store.clone(), metrics.clone()));
-    background.spawn(routes::lead(id.clone(), store.clone(), metrics.clone(), config.api.audit_entries));
-    background.spawn(Routes::new(store.clone(), plugins.clone()).put_own(config.clone()));
-    background.spawn(spread(store.clone()));
-    background.spawn(sharing.run());
+    background.spawn(crate::task::boxed(scheduler.run()));
+    background.spawn(crate::task::boxed(history::run(id.clone(), store.clone(), metrics.clone())));
+    background.spawn(crate::task::boxed(routes::lead(
+        id.clone(),
+        store.clone(),
+        metrics.clone(),
+        config.api.audit_entries,
+    )));
+    background.spawn(crate::task::boxed(Routes::new(store.clone(), plugins.clone()).put_own(config.clone())));
+    background.spawn(crate::task::boxed(spread(store.clone())));
+    background.spawn(crate::task::boxed(sharing.run()));
     let mut front = None;
     if celery.enabled {
         let input_bytes_max = config.api.input_bytes_max;
         let one = Front::new(celery, store.clone(), id.clone(), input_bytes_max, drain.clone(), &metrics)?;
-        background.spawn(one.clone().run());
+        background.spawn(crate::task::boxed(one.clone().run()));
         front = Some(one);
     }
     {

@@ -15,6 +15,7 @@
 //! * [`scheduler`]: schedules, and what is done once for all hosts.
 //! * [`worker`]: claim, run, commit. [`load`]: how busy the machine is. [`scale`]: what really waits.
 //! * [`metrics`], [`telemetry`], [`traces`]: what operators see.
+//! * `task`: tasks of the runtime.
 //! * [`program`]: the command line of the binary. [`cli`], [`bench`]: its client side.
 
 pub mod api;
@@ -37,6 +38,7 @@ pub mod scheduler;
 pub mod sharing;
 pub mod signature;
 pub mod swap;
+mod task;
 pub mod telemetry;
 pub mod traces;
 pub mod worker;

@@ -174,7 +174,7 @@ impl Service {
         if outcomes.contains(&Outcome::Action) {
             let maintenance = self.maintenance.clone();
             // Firing goes on meanwhile.
-            tokio::spawn(async move { maintenance.act(&request).await });
+            crate::task::spawn(async move { maintenance.act(&request).await });
         } else if !outcomes.is_empty() {
             tracing::debug!(schedule = request.schedule().name, ?outcomes, "schedule fired");
         }

@@ -141,7 +141,7 @@ impl Tracer {
         exporter.set_resource(&resource);
         let (spans, waiting) = mpsc::channel(QUEUE_MAX);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(send(waiting, exporter, counted.clone(), stop.clone()));
+        let task = crate::task::spawn(send(waiting, exporter, counted.clone(), stop.clone()));
         let scope = InstrumentationScope::builder("waymark").with_version(env!("CARGO_PKG_VERSION")).build();
         let inner = Inner { spans, ratio: config.sample_ratio, counted, scope };
         Ok((Self(Some(Arc::new(inner))), Some(Sending { stop, task })))

@@ -11,7 +11,7 @@
 use crate::Error;
 use redis::{
     Client, ClientTlsConfig, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError,
-    ServerErrorKind, TlsCertificates, TlsMode,
+    ServerErrorKind, TlsCertificates, TlsMode, Value,
     aio::MultiplexedConnection,
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
@@ -21,6 +21,7 @@ use redis::{
 use std::{
     collections::HashMap,
     fmt,
+    pin::Pin,
     sync::{
         Mutex as Lock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -95,6 +96,13 @@ impl Tls {
         let given = client_tls.is_some() || self.ca.is_some();
         given.then(|| TlsCertificates { client_tls, root_cert: self.ca.clone() })
     }
+}
+
+/// An answer to come. Behind a pointer, so that what sends is compiled once, and not for every type of answer.
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<Value, RedisError>> + Send + 'a>>;
+
+fn read<T: FromRedisValue>(answer: Result<Value, RedisError>) -> Result<T, RedisError> {
+    Ok(redis::from_redis_value(answer?)?)
 }
 
 /// A connection in use.
@@ -258,7 +266,7 @@ impl Link {
         repeat: Repeat,
         command: &Cmd,
     ) -> Result<T, RedisError> {
-        self.try_until(repeat, Request::One(command)).await
+        read(self.try_until(repeat, Request::One(command)).await)
     }
 
     /// Sends a command once and waits no longer than `within`: a server that swallows everything is known soon, and
@@ -268,6 +276,14 @@ impl Link {
         command: &Cmd,
         within: Duration,
     ) -> Result<T, RedisError> {
+        read(self.probe_once(command, within).await)
+    }
+
+    fn probe_once<'a>(&'a self, command: &'a Cmd, within: Duration) -> Answer<'a> {
+        Box::pin(self.do_probe(command, within))
+    }
+
+    async fn do_probe(&self, command: &Cmd, within: Duration) -> Result<Value, RedisError> {
         let tag = self.tag(Request::One(command));
         let lane = self.lane(tag.as_deref());
         let sent = self.send_once(lane, tag.as_deref(), Request::One(command));
@@ -301,14 +317,14 @@ impl Link {
 
     /// Sends a pipeline of reads. All its keys belong to one partition.
     pub(crate) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, RedisError> {
-        self.try_until(Repeat::Safe, Request::Many(pipeline)).await
+        read(self.try_until(Repeat::Safe, Request::Many(pipeline)).await)
     }
 
-    async fn try_until<T: FromRedisValue>(
-        &self,
-        repeat: Repeat,
-        request: Request<'_>,
-    ) -> Result<T, RedisError> {
+    fn try_until<'a>(&'a self, repeat: Repeat, request: Request<'a>) -> Answer<'a> {
+        Box::pin(self.send_until(repeat, request))
+    }
+
+    async fn send_until(&self, repeat: Repeat, request: Request<'_>) -> Result<Value, RedisError> {
         let mut pause = PAUSE_MIN;
         let mut sends = 1;
         let tag = self.tag(request);
@@ -329,12 +345,12 @@ impl Link {
     }
 
     /// Sends once. An error says whether the command may have happened.
-    async fn send_once<T: FromRedisValue>(
+    async fn send_once(
         &self,
         lane: Lane,
         tag: Option<&str>,
         request: Request<'_>,
-    ) -> Result<T, (bool, RedisError)> {
+    ) -> Result<Value, (bool, RedisError)> {
         let (number, connection) = self.connection(lane).await.map_err(|error| (false, error))?;
         let mut patience = Patience { link: self, lane, tag, began: Instant::now() };
         let sent = request.send(connection).await;
@@ -417,7 +433,7 @@ enum Request<'a> {
 }
 
 impl Request<'_> {
-    async fn send<T: FromRedisValue>(self, connection: Connection) -> Result<T, RedisError> {
+    async fn send(self, connection: Connection) -> Result<Value, RedisError> {
         match (self, connection) {
             (Self::One(command), Connection::One(mut connection)) => {
                 command.query_async(&mut connection).await

@@ -55,7 +55,7 @@ impl Feed {
         let changes = shared.watchers.entry(id).or_insert_with(|| watch::Sender::new(None)).subscribe();
         if !shared.running {
             shared.running = true;
-            tokio::spawn(follow(self.store.clone(), self.shared.clone()));
+            crate::task::spawn(follow(self.store.clone(), self.shared.clone()));
         }
         Watcher { id, changes, shared: self.shared.clone() }
     }

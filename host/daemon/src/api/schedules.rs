@@ -671,7 +671,7 @@ pub(crate) async fn run(
         Outcome::Waits => Ran { name: &name, job: None, waiting: true },
         Outcome::Action => {
             let maintenance = service.maintenance.clone();
-            tokio::spawn(async move { maintenance.act(&request).await });
+            crate::task::spawn(async move { maintenance.act(&request).await });
             Ran { name: &name, job: None, waiting: false }
         }
         Outcome::Overlap => {

@@ -78,7 +78,7 @@ pub async fn run(
             }
         };
         let Ok(permit) = connections.clone().try_acquire_owned() else {
-            tokio::spawn(turn_away(stream));
+            crate::task::spawn(turn_away(stream));
             continue;
         };
         if let Err(error) = stream.set_nodelay(true) {
@@ -93,7 +93,7 @@ pub async fn run(
         let service = TowerToHyperService::new(service);
         let builder = builder.clone();
         let watcher = graceful.watcher();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             let mut connection = pin!(watcher.watch(connection));
             let ended = tokio::select! {

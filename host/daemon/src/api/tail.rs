@@ -125,9 +125,9 @@ impl Live {
             labels: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(listen(shared.clone()));
+        tasks.spawn(crate::task::boxed(listen(shared.clone())));
         for partition in 0..partitions {
-            tasks.spawn(follow(shared.clone(), partition));
+            tasks.spawn(crate::task::boxed(follow(shared.clone(), partition)));
         }
         Self { shared, _tasks: tasks }
     }

@@ -151,7 +151,7 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
                 }
                 away.lock().unwrap_or_else(PoisonError::into_inner).insert(partition);
                 let (shared, away) = (shared.clone(), away.clone());
-                tokio::spawn(async move {
+                crate::task::spawn(async move {
                     recover(&shared, partition, &request).await;
                     away.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
                     shared.wake.notify_one();

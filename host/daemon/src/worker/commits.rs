@@ -35,7 +35,7 @@ pub(super) async fn serve(shared: Arc<Shared>, partition: u16, mut items: mpsc::
             return;
         }
         let (shared, items) = (shared.clone(), std::mem::take(&mut batch));
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             write(&shared, partition, items).await;
             drop(call);
         });

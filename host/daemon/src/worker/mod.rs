@@ -106,16 +106,16 @@ async fn serve() -> anyhow::Result<()> {
         .collect::<Result<Vec<_>, _>>()?;
     shared.pause_claims(assignment.paused);
     for (partition, items) in (0..).zip(commits_in) {
-        tokio::spawn(commits::serve(shared.clone(), partition, items));
+        crate::task::spawn(commits::serve(shared.clone(), partition, items));
     }
-    tokio::spawn(writer.serve(shared.store.clone()));
+    crate::task::spawn(writer.serve(shared.store.clone()));
     lease::register(&shared).await;
-    tokio::spawn(lease::serve(shared.clone()));
-    tokio::spawn(lease::listen(shared.clone()));
-    tokio::spawn(lease::reconcile(shared.clone()));
-    tokio::spawn(routing::serve(shared.clone()));
-    tokio::spawn(claims::serve(shared.clone(), executors));
-    tokio::spawn(report(shared.clone()));
+    crate::task::spawn(lease::serve(shared.clone()));
+    crate::task::spawn(lease::listen(shared.clone()));
+    crate::task::spawn(lease::reconcile(shared.clone()));
+    crate::task::spawn(routing::serve(shared.clone()));
+    crate::task::spawn(claims::serve(shared.clone(), executors));
+    crate::task::spawn(report(shared.clone()));
     shared.report(Report::Ready { worker: shared.worker() });
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     // The terminal sends SIGINT to the whole group: the control process decides what it means.

@@ -97,7 +97,7 @@ async fn serve(
                 // One look at a time: a slow host is not asked more often.
                 next = None;
                 let (client, query, sender) = (client.clone(), model.query(), sender.clone());
-                tokio::spawn(async move { sender.send(Came::Looked(look(&client, &query).await)) });
+                crate::task::spawn(async move { sender.send(Came::Looked(look(&client, &query).await)) });
                 continue;
             }
         };
@@ -121,7 +121,7 @@ async fn serve(
                 Act::Leave => return Ok(()),
                 Act::Ask { tab, id, verb } => {
                     let (client, sender) = (client.clone(), sender.clone());
-                    tokio::spawn(async move {
+                    crate::task::spawn(async move {
                         let said = match ask(&client, tab, &id, verb).await {
                             Ok(()) => Came::Done(format!("{}: {verb} {id}", tab.one())),
                             Err(error) => Came::Failed(first_line(&error)),
