@@ -23,6 +23,8 @@ pub struct Host {
     pub plugins: PathBuf,
     /// Variables of its environment beside this process's own, from its next start on.
     pub environment: Vec<(String, String)>,
+    /// Where it listens from its next start on: by default at a port that is free then.
+    pub listen: String,
     folder: TempDir,
     child: Option<Child>,
     client: Option<Client>,
@@ -46,7 +48,15 @@ impl Host {
         // Tables come after plain keys; `config` may begin with such a key.
         let config = format!("{top}{config}\n[redis]\n{store}\n");
         fs::write(folder.path().join("waymark.toml"), config).expect("a file");
-        Self { plugins, environment: Vec::new(), folder, child: None, client: None, starts: 0 }
+        Self {
+            plugins,
+            environment: Vec::new(),
+            listen: "127.0.0.1:0".into(),
+            folder,
+            child: None,
+            client: None,
+            starts: 0,
+        }
     }
 
     /// Starts it and waits until it is ready. It may be started again after it was killed or stopped.
@@ -77,7 +87,7 @@ impl Host {
             .arg("host")
             .arg("--config")
             .arg(self.folder.path().join("waymark.toml"))
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["--listen", &self.listen])
             .current_dir(self.folder.path())
             .env_remove("WAYMARK_URL")
             .envs(self.environment.iter().cloned())

@@ -3,6 +3,7 @@
 //! The file is TOML. In the environment a nested key is written with two underscores:
 //! `WAYMARK_WORKER__SLOTS=64` sets `worker.slots`.
 
+use crate::api::oidc;
 use crate::api::password::Password;
 use crate::api::schedules::Definition;
 use crate::api::submission::{QUEUE_RULE, is_queue};
@@ -153,6 +154,8 @@ pub struct Api {
     pub tokens: Vec<Token>,
     /// People who sign in with a name and a password. Default: none.
     pub users: Vec<User>,
+    /// A provider of OpenID Connect through which people sign in. Default: none.
+    pub oidc: Option<oidc::settings::Settings>,
     /// How long somebody stays signed in, milliseconds. Default 12 hours.
     pub session_ms: u64,
     /// Session cookies travel over TLS (or to localhost) only. Default true; false is for plain HTTP in a network
@@ -185,6 +188,7 @@ impl Default for Api {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7420)),
             tokens: Vec::new(),
             users: Vec::new(),
+            oidc: None,
             session_ms: 12 * 3_600_000,
             secure_cookies: true,
             hosts: Vec::new(),
@@ -784,7 +788,10 @@ impl Config {
         );
         anyhow::ensure!(worker.lease_ms >= 500, "worker.lease_ms must be at least 500");
         anyhow::ensure!(
-            self.api.listen.ip().is_loopback() || !self.api.tokens.is_empty() || !self.api.users.is_empty(),
+            self.api.listen.ip().is_loopback()
+                || !self.api.tokens.is_empty()
+                || !self.api.users.is_empty()
+                || self.api.oidc.is_some(),
             "listening on {} without tokens would let anybody run jobs: add [[api.tokens]] to the configuration, \
              or listen on 127.0.0.1",
             self.api.listen
@@ -805,6 +812,10 @@ impl Config {
                 "{at} is there twice"
             );
             Password::read(&user.password).with_context(|| format!("{at}: password"))?;
+        }
+        if let Some(provider) = &self.api.oidc {
+            let checked = provider.check(self.api.secure_cookies);
+            checked.map_err(|why| anyhow::anyhow!("api.oidc.{why:#}"))?;
         }
         anyhow::ensure!(
             (60_000..=30 * 86_400_000).contains(&self.api.session_ms),
@@ -1239,6 +1250,20 @@ mod tests {
         let error = load(&format!("{text}[redis]\nurl = \"redis-cluster://a:1\"\n")).unwrap_err().to_string();
         assert!(error.starts_with("celery.enabled") && error.contains("Cluster"), "{error}");
         assert!(load("[celery]\nqueue = \"x\"\n").unwrap_err().to_string().contains("queue"));
+    }
+
+    #[test]
+    fn a_provider_is_checked_by_name_and_its_secret_is_not_shown() {
+        let text = "[api]\nlisten = \"0.0.0.0:7420\"\n[api.oidc]\nissuer = \"https://id.example.com\"\n\
+                    client_id = \"waymark\"\nclient_secret = \"0123456789abcdef\"\n\
+                    redirect_url = \"https://waymark.example.com/login/oidc/callback\"\n\
+                    roles = { ops = \"operator\" }\n";
+        let config = load(text).unwrap();
+        assert!(!format!("{config:?}").contains("0123456789"), "{config:?}");
+        let error = load(&text.replace("https://id", "http://id")).unwrap_err().to_string();
+        assert!(error.starts_with("api.oidc.issuer: "), "{error}");
+        let error = load(&text.replace("operator", "owner")).unwrap_err().to_string();
+        assert!(error.starts_with("api.oidc.roles.ops: "), "{error}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who may ask for what.
 //!
-//! With tokens or users configured, every call but a few needs a token, or the session of somebody who signed in,
+//! With tokens, users or a provider configured, every call but a few needs a token, or the session of somebody who signed in,
 //! whose scope is that of the call. Without them the host listens on loopback only, and what has to be kept out is a
 //! web page in a browser on the same machine: a request whose `Host` is not a loopback name (DNS rebinding) or whose
 //! `Origin` is another site's is refused. A session travels in a cookie, which a browser adds to the requests of any
@@ -8,6 +8,7 @@
 
 use super::{
     error::{Code, Problem},
+    oidc,
     password::Password,
     request,
 };
@@ -75,6 +76,8 @@ pub struct Guard {
     users: Vec<User>,
     /// Compared with when a name is unknown, so that time does not tell.
     nobody: Option<Password>,
+    /// Roles of people who sign in through a provider.
+    oidc: Option<oidc::settings::Settings>,
     hosts: Vec<String>,
     read_only: bool,
     secure: bool,
@@ -107,6 +110,7 @@ impl Guard {
             tokens: api.tokens.iter().map(token).collect::<anyhow::Result<_>>()?,
             nobody: users.first().map(|user| user.password.clone()),
             users,
+            oidc: api.oidc.clone(),
             hosts: api.hosts.clone(),
             read_only: api.read_only,
             secure: api.secure_cookies,
@@ -116,7 +120,7 @@ impl Guard {
     /// Does this host ask nobody who they are?
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        self.tokens.is_empty() && self.users.is_empty()
+        self.tokens.is_empty() && self.users.is_empty() && self.oidc.is_none()
     }
 
     /// Who asks; `None` where nobody is asked. `session` is the holder of the session that came with the request.
@@ -215,18 +219,20 @@ impl Guard {
     }
 
     /// Whom a session belongs to now; nobody once they are taken out of the configuration.
-    fn holder(&self, holder: &str) -> Option<Actor> {
+    pub(super) fn holder(&self, holder: &str) -> Option<Actor> {
         let (kind, name) = holder.split_once(':')?;
         let (name, scope) = match kind {
             "user" => {
-                self.users.iter().find(|user| user.name == name).map(|user| (&user.name, user.scope))?
+                let user = self.users.iter().find(|user| user.name == name)?;
+                (user.name.clone(), user.scope)
             }
+            "oidc" => self.oidc.as_ref()?.known(serde_json::from_str(name).ok()?)?,
             _ => {
                 let known = self.tokens.iter().find(|known| hex::encode(known.sha256) == name)?;
-                (&known.name, known.scope)
+                (known.name.clone(), known.scope)
             }
         };
-        Some(Actor { name: name.clone(), scope, by: By::Session })
+        Some(Actor { name, scope, by: By::Session })
     }
 
     /// Whose session a token begins, and who that is.
@@ -319,7 +325,8 @@ impl Scope {
 
 /// The scope that a call needs; `None` is open to everybody who can connect.
 fn scope(method: &Method, path: &str) -> Option<Scope> {
-    if matches!(path, "/healthz" | "/readyz" | "/sign-in" | "/api/v1/openapi.json")
+    if matches!(path, "/healthz" | "/readyz" | "/sign-in" | "/login/oidc" | "/api/v1/openapi.json")
+        || path == oidc::settings::CALLBACK
         || path.starts_with("/assets/")
     {
         return None;
@@ -528,6 +535,25 @@ mod tests {
         assert_eq!(ask(Method::POST, &[(header::HOST, "waymark.example")]), Err(Code::ForeignOrigin));
         let gone = guard.check(&Method::GET, &"/jobs".parse().unwrap(), &HeaderMap::new(), Some("user:gone"));
         assert_eq!(gone.map_err(|problem| problem.code()), Err(Code::Unauthorized));
+    }
+
+    #[test]
+    fn a_session_through_a_provider_lasts_as_long_as_the_provider_is_configured() {
+        let table = "issuer = \"https://id.example.com\"\nclient_id = \"waymark\"\n\
+                     redirect_url = \"https://waymark.example.com/login/oidc/callback\"\n\
+                     roles = { ops = \"operator\" }\n";
+        let api = config::Api { oidc: Some(toml::from_str(table).unwrap()), ..config::Api::default() };
+        let guard = Guard::new(&api).unwrap();
+        assert_eq!(ask(&guard, Method::GET, "/login/oidc", &[]), None);
+        assert_eq!(ask(&guard, Method::GET, "/login/oidc/callback?code=x", &[]), None);
+        assert_eq!(ask(&guard, Method::GET, "/login/oidc/else", &[]), Some(Code::Unauthorized));
+        assert_eq!(ask(&guard, Method::GET, "/jobs", &[]), Some(Code::Unauthorized), "it asks who you are");
+        let holder = r#"oidc:{"issuer":"https://id.example.com","name":"anna","groups":["ops"]}"#;
+        let expected = Actor { name: "anna".into(), scope: Scope::Operate, by: By::Session };
+        assert_eq!(guard.holder(holder), Some(expected));
+        assert_eq!(guard.holder(&holder.replace("[\"ops\"]", "[]")), None);
+        assert_eq!(guard.holder("oidc:anna"), None);
+        assert_eq!(Guard::new(&config::Api::default()).unwrap().holder(holder), None);
     }
 
     #[test]

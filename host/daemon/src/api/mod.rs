@@ -14,6 +14,7 @@
 //! * [`feed`]: one subscription to the store, shared by all who wait for a job; [`tail`]: the same for all who follow
 //!   all jobs.
 //! * [`openapi`]: the document, generated from the above.
+//! * [`sign_in`] and [`oidc`]: sessions of people, by name and password or through a provider.
 //! * [`error`]: problem documents and their codes.
 //!
 //! The API keeps nothing: any host answers for any job, and a caller may change hosts between two calls.
@@ -36,6 +37,7 @@ pub mod health;
 pub mod hosts;
 pub mod jobs;
 pub mod limits;
+pub mod oidc;
 pub mod openapi;
 pub mod output;
 pub mod password;
@@ -124,6 +126,8 @@ pub struct Service {
     pub(crate) guard: auth::Guard,
     /// Passwords that are checked at once.
     sign_ins: Semaphore,
+    /// Sign-in through a provider, where there is one.
+    oidc: Option<oidc::SignIn>,
     tracer: Tracer,
     redaction: Rules,
     counters: guard::Counters,
@@ -141,11 +145,12 @@ impl Service {
     /// Puts the parts together; nothing runs yet.
     ///
     /// # Errors
-    /// A token is malformed, or the API's counters are registered already.
+    /// A token is malformed, the secret of `api.oidc` cannot be read, or the API's counters are registered already.
     pub fn new(context: Context) -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             guard: auth::Guard::new(&context.api)?,
             sign_ins: Semaphore::new(1),
+            oidc: oidc::SignIn::new(&context.api)?,
             counters: guard::Counters::new(&context.metrics.registry)?,
             request_ids: guard::RequestIds::new()?,
             feed: feed::Feed::new(context.store.clone()),
@@ -175,6 +180,8 @@ impl Service {
             .0
             .route("/sign-in", get(sign_in::show).post(sign_in::begin))
             .route("/sign-out", post(sign_in::end))
+            .route("/login/oidc", get(oidc::begin))
+            .route(oidc::settings::CALLBACK, get(oidc::finish))
             .merge(crate::dashboard::routes())
             .fallback(guard::unknown_path)
             .method_not_allowed_fallback(guard::method_not_allowed)

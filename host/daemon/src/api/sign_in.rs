@@ -30,7 +30,7 @@ pub(super) fn session_digest(secret: &str) -> String {
 }
 
 /// A path of this host, whatever a link says.
-fn own_path(next: Option<&str>) -> &str {
+pub(super) fn own_path(next: Option<&str>) -> &str {
     match next {
         Some(path)
             if path.starts_with('/')
@@ -44,35 +44,47 @@ fn own_path(next: Option<&str>) -> &str {
     }
 }
 
-fn page(
+/// The sign-in page, with what this host takes.
+pub(super) fn page(
+    service: &Service,
     headers: &HeaderMap,
     status: StatusCode,
     next: &str,
-    has_users: bool,
     message: Option<&str>,
 ) -> Response {
+    let settings = &service.settings;
+    let (has_users, has_tokens) = (!settings.users.is_empty(), !settings.tokens.is_empty());
+    let there: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
     let body = html! {
         h1 { "Waymark" }
         @if let Some(message) = message {
             p role="alert" { (message) }
         }
-        form method="post" action="/sign-in" {
-            input type="hidden" name="next" value=(next);
-            @if has_users {
-                label for="name" { "Name" }
-                input #name name="name" autocomplete="username" autofocus maxlength="200";
-                label for="password" { "Password" }
-                input #password name="password" type="password" autocomplete="current-password" maxlength="1024";
-                details {
-                    summary { "Use a token instead" }
+        @if let Some(provider) = &settings.oidc {
+            a.button.primary href={ "/login/oidc?next=" (there) } { "Sign in with " (provider.name) }
+            @if has_users || has_tokens { p.or { "or" } }
+        }
+        @if has_users || has_tokens {
+            form method="post" action="/sign-in" {
+                input type="hidden" name="next" value=(next);
+                @if has_users {
+                    label for="name" { "Name" }
+                    input #name name="name" autocomplete="username" autofocus maxlength="200";
+                    label for="password" { "Password" }
+                    input #password name="password" type="password" autocomplete="current-password" maxlength="1024";
+                    @if has_tokens {
+                        details {
+                            summary { "Use a token instead" }
+                            label for="token" { "Token" }
+                            input #token name="token" type="password" autocomplete="off";
+                        }
+                    }
+                } @else {
                     label for="token" { "Token" }
-                    input #token name="token" type="password" autocomplete="off";
+                    input #token name="token" type="password" autocomplete="off" autofocus required;
                 }
-            } @else {
-                label for="token" { "Token" }
-                input #token name="token" type="password" autocomplete="off" autofocus required;
+                button.primary[settings.oidc.is_none()] type="submit" { "Sign in" }
             }
-            button.primary type="submit" { "Sign in" }
         }
     };
     dashboard::bare_page(headers, status, "Sign in", &body)
@@ -86,7 +98,7 @@ pub(super) async fn show(Shared(service): Shared<Arc<Service>>, request: Request
     if service.guard.is_open() {
         return Redirect::to(next).into_response();
     }
-    page(request.headers(), StatusCode::OK, next, !service.settings.users.is_empty(), None)
+    page(&service, request.headers(), StatusCode::OK, next, None)
 }
 
 /// `POST /sign-in`: begins a session for `name` and `password`, or for `token`, and goes on to `next`.
@@ -102,7 +114,6 @@ pub(super) async fn begin(
     let form: HashMap<String, String> = form.into_iter().collect();
     let field = |name: &str| form.get(name).map_or("", String::as_str);
     let next = own_path(form.get("next").map(String::as_str));
-    let has_users = !service.settings.users.is_empty();
     let found = if field("token").is_empty() {
         let (guard, name, password) =
             (service.clone(), field("name").to_owned(), field("password").to_owned());
@@ -114,13 +125,8 @@ pub(super) async fn begin(
             Ok(found) => found,
             Err(problem) => {
                 let detail = problem.document(None).detail.to_owned();
-                return Ok(page(
-                    &parts.headers,
-                    StatusCode::TOO_MANY_REQUESTS,
-                    next,
-                    has_users,
-                    Some(&detail),
-                ));
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                return Ok(page(&service, &parts.headers, status, next, Some(&detail)));
             }
         }
     } else {
@@ -133,20 +139,29 @@ pub(super) async fn begin(
             audit::write(&service, &entry).await;
         }
         let message = "That name and password, or that token, are not known to this host.";
-        return Ok(page(&parts.headers, StatusCode::UNAUTHORIZED, next, has_users, Some(message)));
+        return Ok(page(&service, &parts.headers, StatusCode::UNAUTHORIZED, next, Some(message)));
     };
+    let cookie = session(&service, &holder).await?;
+    (entry.actor, entry.scope, entry.status) = (actor.name, actor.scope.name().to_owned(), 303);
+    audit::write(&service, &entry).await;
+    Ok(with_cookie(Redirect::to(next).into_response(), &cookie))
+}
+
+/// Begins a session of `holder`, and answers the cookie that it travels in.
+///
+/// # Errors
+/// The store does not answer, or the operating system's random generator failed.
+pub(super) async fn session(service: &Service, holder: &str) -> Result<Cookie<'static>, Problem> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(Problem::internal)?;
     let secret = hex::encode(secret);
-    service.store.put_session(&session_digest(&secret), &holder, service.settings.session_ms).await?;
-    (entry.actor, entry.scope, entry.status) = (actor.name, actor.scope.name().to_owned(), 303);
-    audit::write(&service, &entry).await;
+    service.store.put_session(&session_digest(&secret), holder, service.settings.session_ms).await?;
     let mut cookie = Cookie::new(service.guard.cookie(), secret);
     cookie.set_path("/");
     cookie.set_http_only(true);
     cookie.set_secure(service.guard.is_secure());
     cookie.set_same_site(SameSite::Lax);
-    Ok(with_cookie(Redirect::to(next).into_response(), &cookie))
+    Ok(cookie)
 }
 
 /// `POST /sign-out`: ends the session.
@@ -164,9 +179,9 @@ pub(super) async fn end(
     Ok(with_cookie(Redirect::to("/sign-in").into_response(), &cookie))
 }
 
-fn with_cookie(mut response: Response, cookie: &Cookie<'_>) -> Response {
+pub(super) fn with_cookie(mut response: Response, cookie: &Cookie<'_>) -> Response {
     if let Ok(value) = HeaderValue::from_str(&cookie.to_string()) {
-        response.headers_mut().insert(header::SET_COOKIE, value);
+        response.headers_mut().append(header::SET_COOKIE, value);
     }
     response
 }

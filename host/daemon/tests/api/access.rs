@@ -53,6 +53,7 @@ async fn a_call_needs_a_token_of_its_scope() {
 #[tokio::test]
 async fn a_web_page_of_another_site_gets_nothing_from_a_host_without_tokens() {
     let host = Host::start().await;
+    assert_eq!(host.get("/login/oidc").await.code(), "unknown-path", "there is no provider");
     let rebound = host.request(Method::GET, "/api/v1/jobs").header("host", "evil.example:7420");
     let answer = host.send(rebound).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "foreign-origin"));
