@@ -1,15 +1,18 @@
-//! The Celery front, met by unmodified Celery clients of two versions, in virtual environments of their own.
+//! The Celery front, met by unmodified Celery clients of two versions, in virtual environments of their own; and workers of
+//! Celery that run a part of a type's jobs.
 
 mod support;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
-use support::{configure, not_run, scratch};
+use support::{configure, done, not_run, scratch};
 use waymark_tests::{PATIENCE, World, eventually, host::Host, redis::free_port, root};
 
 /// Tasks of the application, each run by the guest `tasks`.
@@ -241,6 +244,151 @@ fn what_cannot_be_taken_lies_on_the_dead_list_until_it_is_put_back() {
     eventually("what cannot be mended is dead again", PATIENCE, || {
         (host.get("/api/v1/celery").expect(200)["dead"]["count"] == 1).then_some(())
     });
+}
+
+/// A worker of Celery with all its processes, which die when it is dropped.
+struct Workers(Child);
+
+impl Workers {
+    fn start(python: &Path, world: &World) -> Self {
+        let arguments = [
+            "-m", "celery", "-A", "worker", "worker", "-Q", "old", "-P", "prefork", "-c", "2", "-l", "ERROR",
+        ];
+        let mut command = client(python, world, (0, 1), &arguments);
+        command.env("VISIBILITY_S", "1").process_group(0);
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("Python starts"))
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        let group = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        // A group that has ended needs no signal.
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
+/// What a worker wrote of the task that runs in place of a job, which says in its log which one that is.
+fn task_of(host: &Host, world: &World, id: &str) -> (String, Value) {
+    let task = eventually("the task was sent", PATIENCE, || {
+        let page = host.get(&format!("/api/v1/jobs/{id}/logs")).expect(200);
+        let task = &page["lines"].as_array()?.first()?["fields"]["task_id"];
+        task.as_str().map(str::to_owned)
+    });
+    let read = "redis.call('SELECT', 1) return redis.call('GET', 'celery-task-meta-' .. ARGV[1])";
+    let text = world.redis.command(&["EVAL", read, "0", &task]);
+    (task, serde_json::from_str(&text).unwrap_or_default())
+}
+
+#[test]
+fn old_workers_run_a_part_of_a_type_and_nothing_is_sent_twice() {
+    let python = match python("5.7") {
+        Ok(python) => python,
+        Err(why) => return not_run(&format!("Celery 5.7: {why}")),
+    };
+    // The front is off: nobody takes messages.
+    let world = World::new(&configuration("result_db = 1").replace("enabled = true", "enabled = false"));
+    let mut host = world.host(&["tasks"]);
+    let put = |host: &Host, job_type: &str, targets: Value| {
+        let body = json!({"targets": targets}).to_string();
+        let path = format!("/api/v1/routes/{job_type}");
+        host.request("PUT", &path, &[("content-type", "application/json")], body.as_bytes())
+    };
+    let celery = |celery: Value, weight: u8| json!({"arm": "old", "weight": weight, "celery": celery});
+    let work = celery(json!({"queue": "old", "task": "proj.work"}), 100);
+    put(&host, "work", json!([work])).expect(200);
+    let unclear = put(&host, "tasks", json!([celery(json!({"queue": "old"}), 100)]));
+    assert_eq!(
+        (unclear.status, unclear.body["errors"][0]["pointer"].as_str()),
+        (422, Some("/targets/0/celery/task"))
+    );
+    let digest = host.get("/api/v1/plugins/tasks").expect(200)["digest"].clone();
+    let plugin = json!({"arm": "plugin", "weight": 50, "version": digest});
+    let add = celery(json!({"queue": "old", "task": "proj.add"}), 50);
+    let halves = put(&host, "tasks", json!([add, plugin])).expect(200);
+    let template = json!({"op": "add", "args": "$/args", "kwargs": "$/kwargs"});
+    assert_eq!(halves["route"]["targets"][0]["celery"]["input"], template, "{halves}");
+
+    // Nobody serves the old queue yet.
+    let job =
+        |op: &str, value: Value| json!({"type": "work", "input": {"args": [op], "kwargs": {"value": value}}});
+    let slow = eventually("the type is known", PATIENCE, || {
+        let made = host.post("/api/v1/jobs", &job("slow", json!(30)));
+        (made.status == 201).then(|| made.body["id"].as_str().expect("an id").to_owned())
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    let jobs: Vec<_> = (0..40)
+        .map(|number| json!({"type": "tasks", "input": {"op": "add", "args": [number, 1], "kwargs": {"y": 5}}}))
+        .collect();
+    let ids = host.submit_all(&jobs);
+    let arms =
+        |host: &Host| -> Vec<Value> { ids.iter().map(|id| host.job(id)["route"]["arm"].clone()).collect() };
+    let first = eventually("every job is with somebody", PATIENCE, || {
+        let arms = arms(&host);
+        arms.iter().all(Value::is_string).then_some(arms)
+    });
+    let old = first.iter().filter(|arm| *arm == "old").count();
+    assert!((5..=35).contains(&old), "{old} of 40");
+    let waits = || world.redis.command(&["LLEN", "old\u{6}\u{16}9"]);
+    let sent = format!(":{}", old + 1);
+    eventually("all of them are sent", PATIENCE, || (waits() == sent).then_some(()));
+    host.kill();
+    host.start();
+    // Its jobs are taken over, and looked after.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!((waits(), arms(&host)), (sent, first), "nothing is sent twice");
+    // It holds no slot.
+    host.reaches(&slow, "scheduled");
+
+    let workers = Workers::start(&python, &world);
+    let told = host.until(&slow, "told of its progress", |job| job["progress"]["current"].as_u64() > Some(0));
+    assert_eq!((&told["progress"]["total"], &told["progress"]["message"]), (&json!(30), &json!("rows")));
+    drop(workers);
+    std::thread::sleep(Duration::from_secs(1));
+    let workers = Workers::start(&python, &world);
+    assert_eq!(host.result(&slow), json!(["slow", 30, 0]));
+    for (number, id) in ids.iter().enumerate() {
+        // Whoever ran it, it comes to the same.
+        assert_eq!(host.result(id), json!(number + 6));
+        assert_eq!(host.job(id)["attempt"], 1);
+    }
+    let shown = eventually("workers told what they counted", PATIENCE, || {
+        let shown = host.get("/api/v1/routes/tasks").expect(200);
+        (shown["arms"][0]["attempts"] == old).then_some(shown)
+    });
+    assert_eq!((&shown["arms"][0]["errors"], &shown["arms"][0]["kind"]), (&json!(0), &json!("celery")));
+    let asked = host.submit(&job("slow", json!(600)));
+    let revoked = host.submit(&job("slow", json!(600)));
+    for id in [&asked, &revoked] {
+        let _ = host.until(id, "under way", |job| job["progress"]["current"].as_u64() > Some(0));
+    }
+    host.control(&asked, "cancel").expect(202);
+    eventually("the task is revoked with its job", PATIENCE, || {
+        (task_of(&host, &world, &asked).1["status"] == "REVOKED").then_some(())
+    });
+    let (task, _) = task_of(&host, &world, &revoked);
+    let script = format!("from application import app\napp.control.revoke('{task}', terminate=True)");
+    done(&mut client(&python, &world, (0, 1), &["-c", &script])).expect("the client revokes");
+    host.reaches(&revoked, "cancelled");
+
+    let mut limited = job("slow", json!(600));
+    limited["hard_limit_ms"] = json!(1_500);
+    let limited = host.submit(&limited);
+    let (boom, again) = (host.submit(&job("boom", json!(2))), host.submit(&job("again", Value::Null)));
+    let strange = host.submit(&json!({"type": "work", "input": {"n": 1}}));
+    let error = |id: &str| {
+        let job = host.ended(id);
+        assert_eq!(job["status"], "failed", "{job}");
+        job["error"].clone()
+    };
+    assert_eq!(host.result(&again), json!(["again", null, 1]), "a retry of Celery's is the same task");
+    let failed = error(&boom);
+    assert_eq!((&failed["kind"], &failed["message"]), (&json!("permanent"), &json!("ValueError: bad 2")));
+    assert!(failed["trace"].as_str().is_some_and(|trace| trace.contains("Traceback")), "{failed}");
+    assert_eq!(error(&strange)["kind"], "invalid-input");
+    assert_eq!(error(&limited)["kind"], "hard-limit");
+    drop(workers);
 }
 
 /// `cargo xtask celery` runs it: it measures, and needs the machine for itself.

@@ -199,7 +199,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         metrics.clone(),
         config.api.audit_entries,
     )));
-    background.spawn(crate::task::boxed(Routes::new(store.clone(), plugins.clone()).put_own(config.clone())));
+    let routes = Routes::new(store.clone(), plugins.clone(), celery.clone());
+    background.spawn(crate::task::boxed(routes.put_own(config.clone())));
     background.spawn(crate::task::boxed(spread(store.clone())));
     background.spawn(crate::task::boxed(sharing.run()));
     let mut front = None;

@@ -6,6 +6,7 @@
 
 use crate::{
     api::{Code, Problem, audit, error::Violation},
+    celery::{complete, config::Celery},
     config::Config,
     directory,
     metrics::Metrics,
@@ -58,6 +59,7 @@ impl Act {
 pub(crate) struct Routes {
     store: Store,
     directory: directory::Handle,
+    celery: Arc<Celery>,
 }
 
 fn violation((pointer, detail): (String, String)) -> Problem {
@@ -69,8 +71,8 @@ fn unknown(job_type: &str) -> Problem {
 }
 
 impl Routes {
-    pub(crate) const fn new(store: Store, directory: directory::Handle) -> Self {
-        Self { store, directory }
+    pub(crate) const fn new(store: Store, directory: directory::Handle, celery: Arc<Celery>) -> Self {
+        Self { store, directory, celery }
     }
 
     /// Versions of a type that some host holds: digest and version, newest last.
@@ -95,15 +97,14 @@ impl Routes {
         Ok(found)
     }
 
-    /// Checks a route, and writes the digests of its versions into it.
+    /// Checks a route, and writes into it the digests of its versions and the tasks of its queues of Celery.
     async fn resolve(&self, job_type: &str, route: &mut Route) -> Result<(), Problem> {
         route.check().map_err(violation)?;
         let held = self.versions(job_type).await?;
         for (index, target) in route.targets.iter_mut().enumerate() {
-            if target.celery.is_some() {
-                let detail =
-                    "Celery queues are no target of this version; use `version` or `http`".to_owned();
-                return Err(violation((format!("/targets/{index}/celery"), detail)));
+            if let Some(celery) = &mut target.celery {
+                complete(&self.celery, self.store.can_serve_celery(), job_type, celery)
+                    .map_err(|(at, why)| violation((format!("/targets/{index}/celery{at}"), why)))?;
             }
             let Some(wanted) = &target.version else {
                 target.digest = None;

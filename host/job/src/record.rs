@@ -172,6 +172,23 @@ pub struct Progress {
     pub message: Option<String>,
 }
 
+/// A task that workers of Celery were sent in place of an attempt, kept with the job until it has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentTask {
+    /// Its id, which follows from job, run and attempt.
+    #[serde(rename = "i")]
+    pub id: String,
+    /// When it was sent, Unix milliseconds, less what the job had run for before.
+    #[serde(rename = "t")]
+    pub since_ms: u64,
+    /// Where Celery's workers hear of it when the job is cancelled.
+    #[serde(rename = "c")]
+    pub channel: String,
+    /// What they are told then.
+    #[serde(rename = "v")]
+    pub revoke: String,
+}
+
 /// Why a job failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobError {
@@ -227,6 +244,9 @@ pub struct Record {
     /// Where the route of its type sent it, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<Box<Routed>>,
+    /// The task that runs in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Box<SentTask>>,
     /// The worker that last held the job.
     pub host: Option<String>,
     /// First claim of this run, Unix milliseconds.
@@ -278,6 +298,7 @@ impl Default for Record {
             version: None,
             refused: None,
             route: None,
+            sent: None,
             host: None,
             started_ms: None,
             ended_ms: None,
@@ -299,9 +320,10 @@ impl Default for Record {
 }
 
 impl Record {
-    /// Counts a failed attempt and keeps it among the last ones.
+    /// Counts a failed attempt and keeps it among the last ones. A task that was sent in its place is over with it.
     pub fn attempt_failed(&mut self, error: JobError, at_ms: u64) {
         self.attempt += 1;
+        self.sent = None;
         if self.failures.len() >= FAILURES_MAX {
             self.failures.drain(..=self.failures.len() - FAILURES_MAX);
         }

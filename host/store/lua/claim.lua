@@ -40,7 +40,8 @@ if due[1] and tonumber(due[2]) <= NOW then
     local spec = spec_of(id)
     if spec then
       local letter, record = state_of(id)
-      if letter == 's' or letter == 'w' then wake(id, spec, letter, record, false) end
+      -- One that looks after a task of Celery is done in a moment: the end of the task is told before others begin.
+      if letter == 's' or letter == 'w' then wake(id, spec, letter, record, record.sent ~= nil) end
     end
   end
   flush()

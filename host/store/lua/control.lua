@@ -99,6 +99,7 @@ if verb == 'restart' or verb == 'retry' then
     if holder and holder ~= id then return 'U' .. holder end
     redis.call('HSET', key('uniq'), spec.u, id)
   end
+  revoke(record)
   local again, outputs, kept, ttl_ms = { run = (record.run or 1) + 1 }, 0, {}, redis.call('PTTL', key('cp:' .. id))
   again.failures, again.replays = record.failures, record.replays
   if chosen then

@@ -33,6 +33,7 @@ for _, id in ipairs(ids) do
     redis.call('UNLINK', key('cp:' .. id), key('out:' .. id), key('log:' .. id), key('sig:' .. id), key('kids:' .. id),
       key('ended:' .. id), key('graph:' .. id))
     if not is_ended then
+      revoke(record)
       event(id, 'C')
       if spec.ce then tell_celery(id, 'C', spec.ce, '', cmsgpack.pack(record)) end
       if spec.pa then orphans[#orphans + 1] = { spec.pa, id } end

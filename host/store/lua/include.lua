@@ -452,6 +452,14 @@ local function announce(id, type, run, letter, webhooks, trace)
   end
 end
 
+-- Workers of Celery are told to drop the task that runs in place of a job. Nobody need hear it, and a user of Redis who
+-- may not say it can end the job all the same.
+local function revoke(record)
+  if not record.sent then return end
+  redis.pcall('PUBLISH', record.sent.c, record.sent.v)
+  record.sent = nil
+end
+
 local POISONED = 'a worker died under the job '
 
 -- Takes a job from a claimed worker that is gone. Answers the letter of the state it went to.
@@ -467,6 +475,7 @@ local function take_back(id, claim, crashed, crashes_max)
     record.crashes = (record.crashes or 0) + 1
     if record.crashes >= crashes_max then
       letter = 'F'
+      revoke(record)
       record.ended_ms = NOW
       record.error = {
         kind = 'poisonous',
@@ -505,6 +514,7 @@ local function cancel_one(id, spec, letter, record, claim, channel, orphans)
     redis.call('PUBLISH', channel, claim_worker(claim) .. ' drop ' .. id .. ' ' .. claim_token(claim))
   end
   redis.call('ZREM', key('due'), id)
+  revoke(record)
   record.ended_ms, record.not_before_ms, record.signal, record.parked = NOW, nil, nil, nil
   put_state(id, 'C', record)
   move(spec.t, spec.lane, id, letter, 'C')

@@ -108,6 +108,17 @@ pub enum CeleryTaken {
     Missing,
 }
 
+/// What became of a task that was to be sent in place of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CelerySent {
+    /// It is on its queue, and the job's record says so.
+    Sent,
+    /// It was sent before.
+    Before,
+    /// The job is another's by now, or was cancelled, or is gone.
+    Lost,
+}
+
 /// Something that the callers of a task are to be told.
 #[derive(Clone, Debug)]
 pub struct CeleryEntry {
@@ -516,6 +527,42 @@ impl Store {
         let mut call = self.call(&self.inner.scripts.celery_at, 0);
         call.arg(self.database()).arg(at.broker).arg("push").arg(list).arg(message);
         call.run_once::<u64>().await.map(drop)
+    }
+
+    /// Sends the task that `record` names (`sent`) in place of a claimed job, to the end of a list of the broker, and
+    /// writes the record. Safe to repeat: a task that the job's record names already is not sent again.
+    ///
+    /// # Errors
+    /// The server does not answer, or the list is none.
+    pub async fn celery_send(
+        &self,
+        at: CeleryBroker,
+        id: &JobId,
+        token: &str,
+        record: &Record,
+        list: &str,
+        message: &str,
+    ) -> Result<CelerySent, Error> {
+        let task = record.sent.as_ref().map(|sent| sent.id.as_str());
+        let task = task.ok_or_else(|| Error::corrupt("a record", "it names no task"))?;
+        let mut call = self.call(&self.inner.scripts.celery_send, id.partition());
+        call.arg(id.as_str()).arg(token).arg(pack::record(record)?).arg(task);
+        call.arg(self.database()).arg(at.broker).arg(list).arg(message);
+        let answer: String = call.run().await?;
+        Ok(match answer.as_str() {
+            "D" => CelerySent::Sent,
+            "A" => CelerySent::Before,
+            _ => CelerySent::Lost,
+        })
+    }
+
+    /// What workers of Celery wrote under a key of the results' database, which may be anything.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn celery_result(&self, at: CeleryBroker, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        let mut call = self.call(&self.inner.scripts.celery_at, 0);
+        call.arg(self.database()).arg(at.results).arg("read").arg(key).run().await
     }
 
     /// The text under a key of the results' database.

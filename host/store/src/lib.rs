@@ -59,8 +59,8 @@ mod workflows;
 pub use accounts::AuditEntry;
 pub use apart::ResultsOptions;
 pub use celery::{
-    CeleryBroker, CeleryDead, CeleryEntry, CeleryListener, CeleryOperation, CeleryPeeked, CeleryTake,
-    CeleryTaken, CeleryWhat,
+    CeleryBroker, CeleryDead, CeleryEntry, CeleryListener, CeleryOperation, CeleryPeeked, CelerySent,
+    CeleryTake, CeleryTaken, CeleryWhat,
 };
 pub use changes::{CHANGES_KEPT, Change, Changes, Labels, Place};
 pub use errors::{ErrorGroup, ErrorOrder};

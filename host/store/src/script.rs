@@ -56,6 +56,7 @@ pub(crate) struct Scripts {
     pub(crate) celery_settle: Script,
     pub(crate) celery_revoke: Script,
     pub(crate) celery_requeue: Script,
+    pub(crate) celery_send: Script,
     pub(crate) celery_at: Script,
 }
 
@@ -116,6 +117,7 @@ impl Scripts {
             celery_settle: script(include_str!("../lua/celery_settle.lua")),
             celery_revoke: script(include_str!("../lua/celery_revoke.lua")),
             celery_requeue: script(include_str!("../lua/celery_requeue.lua")),
+            celery_send: script(include_str!("../lua/celery_send.lua")),
             celery_at: script(include_str!("../lua/celery_at.lua")),
         }
     }

@@ -6,9 +6,10 @@ mod support;
 use redis::{Commands as _, Connection};
 use std::num::NonZeroU32;
 use support::{TYPE, World, job};
-use waymark_job::{Control, State, flow};
+use waymark_job::{Control, Record, SentTask, State, flow};
 use waymark_store::{
-    CeleryBroker, CeleryOperation as Operation, CeleryTake, CeleryTaken, CeleryWhat, NewJob, Options, Then,
+    CeleryBroker, CeleryOperation as Operation, CelerySent, CeleryTake, CeleryTaken, CeleryWhat,
+    CommitAnswer, NewJob, Options, Then,
 };
 
 const AT: CeleryBroker = CeleryBroker { broker: 1, results: 2 };
@@ -323,4 +324,104 @@ async fn messages_are_pushed_and_entries_follow_each_other() {
     assert_eq!((outbox.len(), outbox[0].letter, outbox[0].body.as_str()), (1, 'B', "b"));
     assert_eq!(world.store.celery_read(AT, "s").await.unwrap(), None);
     assert_eq!(world.store.celery_dead(1).await.unwrap().1[0].message, "t");
+}
+
+fn sends(record: &Record, task: &str) -> Record {
+    let sent = SentTask {
+        id: task.into(),
+        since_ms: 1_790_000_000_123,
+        channel: "/1.pidbox".into(),
+        revoke: format!("drop {task}"),
+    };
+    Record { sent: Some(Box::new(sent)), ..record.clone() }
+}
+
+#[tokio::test]
+async fn a_task_is_sent_once_and_the_record_says_so() {
+    let world = World::new().await;
+    let held = world.running().await;
+    let mut broker = database(&world, 1);
+    let send = async |token: &str, record: &Record, message: &str| {
+        world.store.celery_send(AT, &held.id, token, record, "old", message).await
+    };
+    let first = sends(&held.record, "a");
+    assert_eq!(send(held.token.as_str(), &first, "1").await.unwrap(), CelerySent::Sent);
+    assert_eq!(world.store.get(&held.id).await.unwrap().unwrap().record.sent, first.sent);
+    let kept = world.dump();
+    assert_eq!(send(held.token.as_str(), &first, "1").await.unwrap(), CelerySent::Before);
+    assert_eq!(
+        send("0".repeat(32).as_str(), &sends(&held.record, "b"), "2").await.unwrap(),
+        CelerySent::Lost
+    );
+    assert_eq!((world.dump(), items(&mut broker, "old")), (kept, vec!["1".to_owned()]));
+    // The worker dies: whoever takes the job next knows of the task.
+    world.store.retire(0, "w1", false).await.unwrap();
+    assert_eq!(send(held.token.as_str(), &sends(&held.record, "b"), "2").await.unwrap(), CelerySent::Lost);
+    world.store.register(0, "w2", support::LEASE_MS).await.unwrap();
+    let again = world.claim_as("w2", 1).await.pop().unwrap();
+    assert_eq!(again.record.sent, first.sent);
+    let sent = world.store.celery_send(AT, &again.id, &again.token, &again.record, "old", "1").await.unwrap();
+    assert_eq!(sent, CelerySent::Before);
+    // A later attempt is another task.
+    let next = sends(&again.record, "b");
+    let sent = world.store.celery_send(AT, &again.id, &again.token, &next, "old", "2").await.unwrap();
+    assert_eq!((sent, items(&mut broker, "old")), (CelerySent::Sent, vec!["2".to_owned(), "1".to_owned()]));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_task_that_cannot_be_pushed_is_not_noted() {
+    let world = World::new().await;
+    let held = world.running().await;
+    let mut broker = database(&world, 1);
+    let _: () = broker.set("old", "no list").unwrap();
+    let kept = world.dump();
+    let record = sends(&held.record, "a");
+    assert!(world.store.celery_send(AT, &held.id, &held.token, &record, "old", "1").await.is_err());
+    assert!(
+        world.store.celery_send(AT, &held.id, &held.token, &held.record, "new", "1").await.is_err(),
+        "no task"
+    );
+    assert_eq!((world.dump(), items(&mut broker, "new").len()), (kept, 0));
+}
+
+#[tokio::test]
+async fn whoever_ends_a_job_before_its_task_revokes_that_and_its_end_is_seen_before_others_begin() {
+    let world = World::with(|options: &mut Options| options.crashes_max = 1).await;
+    let mut listener = world.redis.connection();
+    let mut heard = listener.as_pubsub();
+    heard.subscribe("/1.pidbox").unwrap();
+    heard.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    let sent = async |task: &str| {
+        let held = world.running().await;
+        let record = sends(&held.record, task);
+        world.store.celery_send(AT, &held.id, &held.token, &record, "old", task).await.unwrap();
+        (held, record)
+    };
+    let (held, _) = sent("cancelled").await;
+    world.store.control(&held.id, Control::Cancel, None).await.unwrap();
+    assert_eq!(world.store.get(&held.id).await.unwrap().unwrap().record.sent, None);
+    let (held, _) = sent("deleted").await;
+    world.store.delete(&held.id).await.unwrap();
+    let (held, record) = sent("restarted").await;
+    let mut commit = held.then(Then::Paused);
+    commit.record = record;
+    assert_eq!(world.commit(commit).await, CommitAnswer::Done(State::Paused));
+    world.store.control(&held.id, Control::Restart, None).await.unwrap();
+    let again = world.claim(1).await.pop().unwrap();
+    assert_eq!((again.record.run, &again.record.sent), (2, &None));
+    world.commit(again.then(Then::Succeeded { result: "1".into() })).await;
+    let (held, record) = sent("asleep").await;
+    let mut commit = held.then(Then::Sleep { delay_ms: 0 });
+    commit.record = record;
+    world.commit(commit).await;
+    world.queue(3).await;
+    assert_eq!(world.claim(1).await[0].id, held.id, "it goes before those that have not begun");
+    world.store.retire(0, "w1", true).await.unwrap();
+    assert_eq!(world.state(&held.id).await, State::Failed);
+    for task in ["cancelled", "deleted", "restarted", "asleep"] {
+        let told: String = heard.get_message().unwrap().get_payload().unwrap();
+        assert_eq!(told, format!("drop {task}"));
+    }
+    world.check_ledger();
 }

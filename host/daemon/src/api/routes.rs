@@ -171,7 +171,7 @@ fn changed(change: Change) -> Changed {
 
 impl Service {
     fn routes(&self) -> Routes {
-        Routes::new(self.store.clone(), self.directory.clone())
+        Routes::new(self.store.clone(), self.directory.clone(), self.celery.clone())
     }
 
     /// All routes, by job type.

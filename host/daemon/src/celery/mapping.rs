@@ -4,10 +4,10 @@
 //! value: `$` and a JSON Pointer (RFC 6901) into that document, such as `$/args/0` or `$/kwargs/user/name`; `$` alone is
 //! all of it; `$$` is a dollar sign. A member whose value is not there is left out, an item of a list is null.
 
-use super::message::{Raw, raw};
+use super::message::{Raw, raw, to_value};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What runs a task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,6 +71,189 @@ pub(crate) fn input(template: Option<&Value>, args: &[Raw], kwargs: &BTreeMap<St
         Some(template) => {
             let whole = raw(&whole);
             fill(template, &whole).unwrap_or_else(|| RawValue::NULL.to_owned()).get().to_owned()
+        }
+    }
+}
+
+/// What a task is called with.
+pub(crate) type Arguments = (Vec<Raw>, BTreeMap<String, Raw>);
+
+/// Highest place of an argument.
+const ARGUMENTS_MAX: usize = 100;
+
+/// The arguments of a task that makes a job of this input: what [`input`] does, the other way round.
+///
+/// # Errors
+/// The input has something that is none of the task's arguments, or not what the template fixes; one sentence.
+pub(crate) fn arguments(template: Option<&Value>, input: &str) -> Result<Arguments, String> {
+    let whole: &RawValue =
+        serde_json::from_str(input).map_err(|error| format!("the input is no JSON: {error}"))?;
+    let mut gathered = Gathered::default();
+    match template {
+        None => gathered.put(&Place::Whole, whole, "")?,
+        Some(template) => gathered.walk(template, whole, "")?,
+    }
+    without_holes(gathered.args.keys().copied())?;
+    Ok((gathered.args.into_values().collect(), gathered.kwargs))
+}
+
+/// Can a template be read the other way round? It says where each argument goes as a whole, and leaves none out before
+/// another.
+///
+/// # Errors
+/// One sentence.
+pub(crate) fn check_arguments(template: &Value) -> Result<(), String> {
+    fn walk(template: &Value, places: &mut Vec<Place>) -> Result<(), String> {
+        match template {
+            Value::String(text) => match text.strip_prefix('$') {
+                Some(pointer) if !pointer.starts_with('$') => {
+                    let place = Place::of(pointer).ok_or_else(|| {
+                        format!(
+                            "{text:?} is no whole argument such as \"$/args/0\" or \"$/kwargs/name\": a task cannot be \
+                             called with a part of one"
+                        )
+                    })?;
+                    places.push(place);
+                    Ok(())
+                }
+                _ => Ok(()),
+            },
+            Value::Array(values) => values.iter().try_for_each(|value| walk(value, places)),
+            Value::Object(values) => values.values().try_for_each(|value| walk(value, places)),
+            _ => Ok(()),
+        }
+    }
+    let mut places = Vec::new();
+    walk(template, &mut places)?;
+    if places.iter().any(|place| matches!(place, Place::Whole | Place::Args)) {
+        return Ok(());
+    }
+    let numbers: BTreeSet<_> = places
+        .iter()
+        .filter_map(|place| match place {
+            Place::Arg(number) => Some(*number),
+            _ => None,
+        })
+        .collect();
+    without_holes(numbers.into_iter())
+}
+
+fn without_holes(numbers: impl Iterator<Item = usize>) -> Result<(), String> {
+    match numbers.enumerate().find(|(wanted, number)| wanted != number) {
+        Some((missing, _)) => {
+            Err(format!("nothing says what argument {missing} of the task is, and later ones follow"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Where a value goes among the arguments.
+enum Place {
+    Whole,
+    Args,
+    Kwargs,
+    Arg(usize),
+    Kwarg(String),
+}
+
+impl Place {
+    fn of(pointer: &str) -> Option<Self> {
+        Some(match pointer {
+            "" => Self::Whole,
+            "/args" => Self::Args,
+            "/kwargs" => Self::Kwargs,
+            _ => match pointer.strip_prefix("/args/") {
+                Some(number) => Self::Arg(number.parse().ok().filter(|number| *number < ARGUMENTS_MAX)?),
+                None => {
+                    let name = pointer.strip_prefix("/kwargs/").filter(|name| !name.contains('/'))?;
+                    Self::Kwarg(name.replace("~1", "/").replace("~0", "~"))
+                }
+            },
+        })
+    }
+}
+
+fn members<'a>(value: &'a RawValue, at: &str) -> Result<BTreeMap<String, &'a RawValue>, String> {
+    serde_json::from_str(value.get()).map_err(|_| format!("input{at} must be an object"))
+}
+
+fn items<'a>(value: &'a RawValue, at: &str) -> Result<Vec<&'a RawValue>, String> {
+    serde_json::from_str(value.get()).map_err(|_| format!("input{at} must be an array"))
+}
+
+fn homeless(at: &str) -> String {
+    format!("input{at} is none of the arguments of the task")
+}
+
+/// Arguments, as far as they are known.
+#[derive(Default)]
+struct Gathered {
+    args: BTreeMap<usize, Raw>,
+    kwargs: BTreeMap<String, Raw>,
+}
+
+impl Gathered {
+    /// `at`: the value's place in the input.
+    fn put(&mut self, place: &Place, value: &RawValue, at: &str) -> Result<(), String> {
+        match place {
+            Place::Whole => {
+                for (name, value) in members(value, at)? {
+                    let at = format!("{at}/{name}");
+                    match name.as_str() {
+                        "args" => self.put(&Place::Args, value, &at)?,
+                        "kwargs" => self.put(&Place::Kwargs, value, &at)?,
+                        _ => return Err(homeless(&at)),
+                    }
+                }
+            }
+            Place::Args => {
+                let items = items(value, at)?;
+                self.args.extend(items.into_iter().map(ToOwned::to_owned).enumerate());
+            }
+            Place::Kwargs => {
+                let members = members(value, at)?;
+                self.kwargs.extend(members.into_iter().map(|(name, value)| (name, value.to_owned())));
+            }
+            Place::Arg(number) => drop(self.args.insert(*number, value.to_owned())),
+            Place::Kwarg(name) => drop(self.kwargs.insert(name.clone(), value.to_owned())),
+        }
+        Ok(())
+    }
+
+    fn walk(&mut self, template: &Value, value: &RawValue, at: &str) -> Result<(), String> {
+        match template {
+            Value::String(text) if text.starts_with('$') && !text.starts_with("$$") => {
+                let place = Place::of(&text[1..]).ok_or_else(|| homeless(at))?;
+                self.put(&place, value, at)
+            }
+            Value::Array(templates) => {
+                let items = items(value, at)?;
+                if items.len() > templates.len() {
+                    return Err(homeless(&format!("{at}/{}", templates.len())));
+                }
+                let mut both = templates.iter().zip(items).enumerate();
+                both.try_for_each(|(index, (template, value))| {
+                    self.walk(template, value, &format!("{at}/{index}"))
+                })
+            }
+            Value::Object(templates) => {
+                for (name, value) in members(value, at)? {
+                    let at = format!("{at}/{name}");
+                    let template = templates.get(&name).ok_or_else(|| homeless(&at))?;
+                    self.walk(template, value, &at)?;
+                }
+                Ok(())
+            }
+            fixed => {
+                let fixed = match fixed {
+                    Value::String(text) => Value::String(text.strip_prefix('$').unwrap_or(text).to_owned()),
+                    other => other.clone(),
+                };
+                if to_value(value) == fixed {
+                    return Ok(());
+                }
+                Err(format!("input{at} must be {fixed}: the task is told nothing of it"))
+            }
         }
     }
 }
@@ -148,6 +331,54 @@ mod tests {
         let long = RawValue::from_string("123456789012345678901234567890".into()).unwrap();
         let text = input(Some(&json!({"n": "$/args/0"})), &[long], &BTreeMap::new());
         assert_eq!(text, r#"{"n":123456789012345678901234567890}"#);
+    }
+
+    #[test]
+    fn an_input_is_read_as_the_arguments_that_it_would_be_made_of() {
+        let both = |template: Option<Value>, text: &str| {
+            let (args, kwargs) = arguments(template.as_ref(), text)?;
+            // There and back again.
+            assert_eq!(input(template.as_ref(), &args, &kwargs), text);
+            Ok::<_, String>((args.len(), kwargs.len()))
+        };
+        assert_eq!(
+            both(None, r#"{"args":[1,{"a":null}],"kwargs":{"x":123456789012345678901234567890}}"#),
+            Ok((2, 1))
+        );
+        let template = json!({"deep": ["$/args/1", {"who": "$/kwargs/a~1b"}], "first": "$/args/0", "op": "add", "sum": "$$5"});
+        let text = r#"{"deep":[[2],{"who":"x"}],"first":1,"op":"add","sum":"$5"}"#;
+        assert_eq!(both(Some(template.clone()), text), Ok((2, 1)));
+        assert_eq!(both(Some(json!("$/args/0")), "7"), Ok((1, 0)));
+        assert_eq!(
+            both(Some(json!({"n": "$/kwargs/n", "rest": "$/args"})), r#"{"rest":[1,2,3]}"#),
+            Ok((3, 0))
+        );
+        assert_eq!(arguments(None, "{}").unwrap().0.len(), 0);
+
+        let why = |template: Option<&Value>, text: &str| arguments(template, text).unwrap_err();
+        assert_eq!(why(None, r#"{"n": 1}"#), "input/n is none of the arguments of the task");
+        assert_eq!(why(None, "[1]"), "input must be an object");
+        assert_eq!(why(None, r#"{"args": 1}"#), "input/args must be an array");
+        assert!(why(Some(&template), r#"{"first": 1, "op": "mul"}"#).starts_with("input/op must be \"add\""));
+        assert_eq!(
+            why(Some(&template), r#"{"deep": [1, {}, 3]}"#),
+            "input/deep/2 is none of the arguments of the task"
+        );
+        assert!(why(Some(&template), r#"{"deep": [1]}"#).contains("argument 0"));
+        assert!(why(None, "{").contains("no JSON"));
+    }
+
+    #[test]
+    fn a_template_that_cannot_be_read_the_other_way_round_is_named() {
+        for fits in
+            [json!("$"), json!({"a": "$/args", "b": "$/args/7"}), json!(["$/args/1", "$/args/0"]), json!({})]
+        {
+            assert_eq!(check_arguments(&fits), Ok(()));
+        }
+        assert!(check_arguments(&json!({"x": "$/args/0/name"})).unwrap_err().contains("$/args/0/name"));
+        assert!(check_arguments(&json!({"x": "$/kwargs/a/b"})).unwrap_err().contains("whole argument"));
+        assert!(check_arguments(&json!({"x": "$/headers"})).is_err());
+        assert!(check_arguments(&json!(["$/args/0", "$/args/2"])).unwrap_err().contains("argument 1"));
     }
 
     #[test]

@@ -6,10 +6,11 @@
 //!
 //! * [`config`], [`mapping`]: which queues, and which job type runs a task on which input.
 //! * [`message`]: kombu's messages. [`outcome`]: results and exceptions. [`canvas`]: what follows a task. Pure.
+//! * [`outgoing`]: the other way, a task that Celery's workers run in place of a job. [`targets`]: routes that send it.
 //! * [`control`]: remote control, so that `app.control`, `celery inspect` and Flower see this host. [`events`]: what it
 //!   tells them unasked.
 //!
-//! [`Front`] is all of it at work; without `[celery]` in the configuration there is none.
+//! [`Front`] is all of it that takes messages at work; without `celery.enabled` in the configuration there is none.
 
 mod canvas;
 pub mod config;
@@ -18,8 +19,11 @@ mod events;
 mod mapping;
 mod message;
 mod outcome;
+pub(crate) mod outgoing;
+mod targets;
 
 pub use mapping::TaskMapping;
+pub(crate) use targets::complete;
 
 use crate::metrics::Metrics;
 use canvas::{Context, Join, Out};

@@ -85,8 +85,13 @@ pub struct Target {
 pub struct Celery {
     /// The queue.
     pub queue: String,
-    /// Name of the task.
-    pub task: String,
+    /// Name of the task. Default: the one task that `[celery.tasks]` maps to the job type; the host fills it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// How the job's input is made of the task's arguments, as `celery.tasks.NAME.input`; it is read the other way round.
+    /// Default: that of the task's mapping, which the host fills in, else `{"args": […], "kwargs": {…}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
 }
 
 /// An endpoint.
@@ -296,7 +301,9 @@ impl Target {
     #[must_use]
     pub fn routed(&self) -> Routed {
         let (kind, target) = match self {
-            Self { celery: Some(celery), .. } => ("celery", format!("{} {}", celery.queue, celery.task)),
+            Self { celery: Some(celery), .. } => {
+                ("celery", format!("{} {}", celery.queue, celery.task.as_deref().unwrap_or_default()))
+            }
             Self { http: Some(http), .. } => ("http", http.url.clone()),
             _ => ("version", self.digest.clone().unwrap_or_default()),
         };
@@ -318,9 +325,9 @@ impl Target {
         {
             return invalid(format!("{field}/http/url"), "must begin with https:// or http://");
         }
-        if let Some(Celery { queue, task }) = &self.celery {
+        if let Some(Celery { queue, task, .. }) = &self.celery {
             let fits = |text: &str| (1..=200).contains(&text.len()) && !text.contains(char::is_control);
-            if !fits(queue) || !fits(task) {
+            if !fits(queue) || !task.as_deref().is_none_or(fits) {
                 return invalid(format!("{field}/celery"), "queue and task are 1 to 200 characters");
             }
         }

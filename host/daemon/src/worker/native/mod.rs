@@ -62,15 +62,23 @@ impl Context<'_> {
         &self,
         ask: impl Fn() -> F,
     ) -> Result<T, Fault> {
-        loop {
-            match ask().await {
-                Ok(answer) => return Ok(answer),
-                Err(error) if error.is_passing() => {
-                    tracing::warn!(job_id = %self.id, %error, "the store does not answer");
-                    tokio::time::sleep(ASK_AGAIN).await;
-                }
-                Err(error) => return Err(Fault::Host(error.to_string())),
+        patiently(&self.id, ask).await
+    }
+}
+
+/// The same for a job that is not this module's.
+pub(super) async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+    id: &JobId,
+    ask: impl Fn() -> F,
+) -> Result<T, Fault> {
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) if error.is_passing() => {
+                tracing::warn!(job_id = %id, %error, "the store does not answer");
+                tokio::time::sleep(ASK_AGAIN).await;
             }
+            Err(error) => return Err(Fault::Host(error.to_string())),
         }
     }
 }

@@ -35,6 +35,7 @@ impl Job<'_> {
             Stop::Release(pin) => Then::Release { pin },
             // It waits for memory, which costs no attempt.
             Stop::Fault(Fault::Busy) => Then::Sleep { delay_ms: BUSY_RETRY.as_millis() as u64 },
+            Stop::Asleep(delay) => Then::Sleep { delay_ms: delay.as_millis() as u64 },
             Stop::Expired => return self.start_over().await,
             Stop::Parked(message) => {
                 let mut record = self.base.clone();

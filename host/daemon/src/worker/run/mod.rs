@@ -4,9 +4,10 @@
 //! committed: a failed attempt goes back to it, so that nothing of an uncommitted step remains.
 //!
 //! What runs is an [`Instance`]: of a plugin (`guest`), or of a job type of the worker's own (`native`). Both go
-//! through the one loop in this file; how a job leaves before its commit is in `leave`, what a failure means in
-//! `failure`.
+//! through the one loop in this file; those that Celery's workers run come to it with their result (`celery`). How a job
+//! leaves before its commit is in `leave`, what a failure means in `failure`.
 
+mod celery;
 mod failure;
 mod guest;
 mod leave;
@@ -100,6 +101,8 @@ pub(super) enum Stop {
     Paused,
     /// Its checkpoint expired.
     Expired,
+    /// It comes back after so long, as it is: no step was done, and no attempt ended.
+    Asleep(Duration),
     /// It pauses, and says why: it can go on under no version that may run.
     Parked(String),
 }
@@ -192,7 +195,10 @@ impl Job<'_> {
     async fn run(&mut self) -> Result<(), Stop> {
         self.may_begin()?;
         let never_began = self.base.step == 0 && self.base.attempt == 0;
-        if never_began && self.spec.expires_ms.is_some_and(|expires_ms| self.claim.now_ms() > expires_ms) {
+        if never_began
+            && self.base.sent.is_none()
+            && self.spec.expires_ms.is_some_and(|expires_ms| self.claim.now_ms() > expires_ms)
+        {
             return Err(Stop::Fault(Fault::Trap {
                 kind: "expired",
                 message: "it was to start before a time that has passed".into(),
@@ -206,16 +212,23 @@ impl Job<'_> {
         self.choose_target();
         match self.base.route.as_ref().map(|routed| routed.kind.as_str()) {
             Some("http") => native::call(self).await,
+            Some("celery") => self.celery().await,
             _ => self.guest(before).await,
         }
     }
 
     /// Where the route of its type sends it. A job that has not committed a step is sent anew each time it starts, so
-    /// that a change of the route reaches it; so is one that failed, but only to another version. Any other stays.
+    /// that a change of the route reaches it; so is one that failed, but only to another version. Any other stays, and so
+    /// does one whose task is under way: it would run beside another attempt.
     fn choose_target(&mut self) {
         if self.spec.shadow.is_some() {
             return;
         }
+        if self.is_sent() {
+            self.route = self.shared.routes.get(&self.spec.job_type);
+            return;
+        }
+        self.base.sent = None;
         let begun = self.base.step > 0 || !self.base.children.is_empty();
         let Some(stored) = self.shared.routes.get(&self.spec.job_type) else {
             if !begun {
@@ -501,7 +514,7 @@ impl Stop {
         match self {
             Self::Fault(fault) => Some(classify(fault.clone()).0.kind),
             Self::Expired => Some("checkpoint-expired".to_owned()),
-            Self::Gone | Self::Release(_) | Self::Paused | Self::Parked(_) => None,
+            Self::Gone | Self::Release(_) | Self::Paused | Self::Asleep(_) | Self::Parked(_) => None,
         }
     }
 }
