@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 use support::{configure, done, not_run, scratch};
-use waymark_tests::{PATIENCE, World, eventually, host::Host, redis::free_port, root};
+use waymark_tests::{PATIENCE, World, binary, eventually, host::Host, redis::free_port, root};
 
 /// Tasks of the application, each run by the guest `tasks`.
 const TASKS: &[&str] = &["add", "mul", "boom", "again", "slow", "echo"];
@@ -389,6 +389,51 @@ fn old_workers_run_a_part_of_a_type_and_nothing_is_sent_twice() {
     assert_eq!(error(&strange)["kind"], "invalid-input");
     assert_eq!(error(&limited)["kind"], "hard-limit");
     drop(workers);
+
+    // Over to the plugin, and back.
+    let waymark = |arguments: &[&str]| {
+        let mut command = Command::new(binary());
+        done(command.args(arguments).env("WAYMARK_URL", &host.url))
+    };
+    let add = json!({"type": "tasks", "input": {"op": "add", "args": [1, 1]}});
+    let runs = |arm: &str| {
+        eventually(&format!("jobs go to {arm}"), PATIENCE, || {
+            let id = host.submit(&add);
+            let job = host.until(&id, "with somebody", |job| job["route"]["arm"].is_string());
+            (job["route"]["arm"] == arm).then_some(id)
+        })
+    };
+    let said = waymark(&["migrate", "celery", "cutover", "tasks", "--dry-run"]).expect("it is said");
+    assert_eq!(said, "tasks: old 50 %, plugin 50 % would become old 0 %, plugin 100 %\n");
+    assert_eq!(host.get("/api/v1/routes/tasks").expect(200)["route"]["targets"][0]["weight"], 50);
+    let said = waymark(&["migrate", "celery", "cutover", "tasks", "--json"]).expect("it moves");
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(
+        (&said["changed"], &said["after"]["route"]["targets"][1]["weight"]),
+        (&json!(true), &json!(100))
+    );
+    assert_eq!(host.result(&runs("plugin")), 2);
+    let said = waymark(&["migrate", "celery", "back", "tasks"]).expect("it moves back");
+    assert!(said.starts_with("tasks: old 0 %, plugin 100 % became old 100 %, plugin 0 %\n"), "{said}");
+    runs("old");
+    waymark(&["route", "undo", "tasks"]).expect("it is undone");
+    runs("plugin");
+    let said = waymark(&["migrate", "celery", "cutover", "tasks"]).expect("it is there");
+    assert!(said.ends_with("nothing to do\n"), "{said}");
+    waymark(&["migrate", "celery", "back", "tasks"]).expect("it moves back");
+    let said = waymark(&["migrate", "celery", "cutover", "tasks", "--canary", "--steps", "20,100"])
+        .expect("it begins");
+    assert!(
+        said.contains("became old 80 %, plugin 20 %") && said.contains("canary of plugin: 20 %, 100 %"),
+        "{said}"
+    );
+    let refused = waymark(&["migrate", "celery", "cutover", "work"]).unwrap_err();
+    assert!(refused.contains("no plugin work"), "{refused}");
+    let audit = host.get("/api/v1/audit?limit=1").expect(200);
+    assert_eq!(
+        (&audit["entries"][0]["method"], &audit["entries"][0]["path"]),
+        (&json!("PUT"), &json!("/api/v1/routes/tasks"))
+    );
 }
 
 /// `cargo xtask celery` runs it: it measures, and needs the machine for itself.

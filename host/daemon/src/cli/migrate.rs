@@ -1,7 +1,10 @@
-//! `waymark migrate celery`: what there is, written down as configuration that a host takes, and what does not map.
+//! `waymark migrate celery`: what there is, written down as configuration that a host takes, and what does not map; and job
+//! types that move from Celery's workers to their plugins, and back (`cutover`).
 //!
 //! The broker and the application are read by a small script under the application's own interpreter: only Celery
 //! itself knows what an application means, and a configuration written in Python can be anything.
+
+mod cutover;
 
 use super::table::say;
 use anyhow::{Context as _, bail, ensure};
@@ -35,6 +38,10 @@ pub enum CeleryCommand {
     /// Look at a running broker, its workers and its schedule, and write what a host would be configured with, and a
     /// report. Changes nothing.
     Inspect(Inspect),
+    /// Send the jobs of a type, which workers of Celery run, to its plugin: at once, or step by step.
+    Cutover(cutover::Cutover),
+    /// Send the jobs of a type to workers of Celery.
+    Back(cutover::Back),
 }
 
 /// Where to look.
@@ -102,12 +109,21 @@ struct Entry {
     why: Option<String>,
 }
 
-/// Does it, and says what was written.
+/// Does it, and says what was done.
 ///
 /// # Errors
-/// The interpreter, the application or the broker is not to be had, or the folder holds such files already.
-pub fn run(command: &MigrateCommand) -> anyhow::Result<()> {
-    let MigrateCommand::Celery(CeleryCommand::Inspect(inspect)) = command;
+/// The interpreter, the application or the broker is not to be had, or the folder holds such files already; a host cannot be
+/// reached, or refused.
+pub async fn run(command: MigrateCommand) -> anyhow::Result<()> {
+    let MigrateCommand::Celery(command) = command;
+    match command {
+        CeleryCommand::Inspect(inspect) => look(&inspect),
+        CeleryCommand::Cutover(arguments) => cutover::cutover(&arguments).await,
+        CeleryCommand::Back(arguments) => cutover::back(&arguments).await,
+    }
+}
+
+fn look(inspect: &Inspect) -> anyhow::Result<()> {
     let files =
         [inspect.out.join("celery.toml"), inspect.out.join("schedules.toml"), inspect.out.join("report.md")];
     if let Some(taken) = files.iter().find(|file| file.exists()) {

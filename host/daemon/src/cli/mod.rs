@@ -119,7 +119,7 @@ pub enum Command {
         #[command(flatten)]
         which: audit::Which,
     },
-    /// Write down what another task queue would become.
+    /// Write down what another task queue would become, and move job types over and back.
     Migrate {
         /// From where.
         #[command(subcommand)]
@@ -156,7 +156,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Workflow { remote, command } => workflow::run(&Client::new(&remote)?, command).await,
         Command::Top { remote, arguments } => top::run(Client::new(&remote)?, arguments).await,
         Command::Audit { remote, which } => audit::run(&Client::new(&remote)?, which).await,
-        Command::Migrate { command } => migrate::run(&command),
+        Command::Migrate { command } => migrate::run(command).await,
         Command::Password => audit::password(),
         Command::Host(command) => host::run(command).await,
     }
