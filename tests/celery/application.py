@@ -13,6 +13,10 @@ app.conf.update(
 )
 if os.environ.get("KEY_PREFIX"):
     app.conf.broker_transport_options = {"global_keyprefix": os.environ["KEY_PREFIX"]}
+if os.environ.get("MASTER"):
+    # Broker and results are found by a Sentinel.
+    app.conf.broker_transport_options = {"master_name": os.environ["MASTER"]}
+    app.conf.result_backend_transport_options = {"master_name": os.environ["MASTER"]}
 if os.environ.get("VISIBILITY_S"):
     # The tasks of a worker that is killed are back with the start of the next one.
     app.conf.task_acks_late = True

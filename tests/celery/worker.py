@@ -22,3 +22,10 @@ def work(self, op, value=None):
             self.update_state(state="PROGRESS", meta={"current": done, "total": value, "description": "rows"})
             time.sleep(0.1)
     return [op, value, self.request.retries]
+
+
+@app.task(name="proj.old.more", bind=True)
+def more(self, value):
+    """A part of a chord that adds another one, which somebody else runs."""
+    self.add_to_chord(app.signature("proj.add", args=[value, value]))
+    return value

@@ -436,6 +436,55 @@ fn old_workers_run_a_part_of_a_type_and_nothing_is_sent_twice() {
     );
 }
 
+#[test]
+fn a_part_that_an_old_worker_adds_to_a_chord_is_waited_for() {
+    let python = match python("5.7") {
+        Ok(python) => python,
+        Err(why) => return not_run(&format!("Celery 5.7: {why}")),
+    };
+    let world = World::new(&configuration("result_db = 1\n[celery.routes]\n\"proj.old.*\" = \"old\""));
+    let _host = world.host(&["tasks"]);
+    let _workers = Workers::start(&python, &world);
+    let script = "from application import sig\nfrom celery import chord\n\
+                  print(chord([sig('add', 1, 1), sig('old.more', 5)])(sig('add')).get(timeout=60))";
+    let said = done(&mut client(&python, &world, (0, 1), &["-c", script])).expect("the chord ends");
+    assert_eq!(said.trim(), "17");
+}
+
+#[test]
+fn a_sentinel_leads_clients_to_the_broker() {
+    let world = World::new(&configuration("result_db = 1"));
+    let port = free_port();
+    let file = world.folder().join("sentinel.conf");
+    let monitored = format!("sentinel monitor main 127.0.0.1 {} 1\n", world.redis.port);
+    std::fs::write(&file, format!("bind 127.0.0.1\nport {port}\n{monitored}")).expect("a file");
+    let mut sentinel = Command::new("redis-server");
+    sentinel.arg(&file).arg("--sentinel").current_dir(world.folder()).stdout(Stdio::null());
+    let _sentinel = Stopped(sentinel.spawn().expect("redis-server is installed"));
+    let world = world.at(&format!("redis-sentinel://127.0.0.1:{port}/main"));
+    let _host = world.host(&["tasks"]);
+    for version in ["5.2", "5.7"] {
+        let python = match python(version) {
+            Ok(python) => python,
+            Err(why) => return not_run(&format!("Celery {version} with a Sentinel: {why}")),
+        };
+        let calls = [
+            "clients.py",
+            "keyword_arguments",
+            "failure_is_raised",
+            "chain_of_three",
+            "chord_of_five",
+            "ping",
+            "revoked_before_it_came",
+        ];
+        let mut command = client(&python, &world, (0, 1), &calls);
+        let url = |database: u8| format!("sentinel://127.0.0.1:{port}/{database}");
+        command.env("BROKER", url(0)).env("BACKEND", url(1)).env("MASTER", "main");
+        let said = done(&mut command).unwrap_or_else(|why| panic!("{version}: {why}"));
+        assert!(said.contains("failed 0") && said.matches("ok ").count() == 6, "{said}");
+    }
+}
+
 /// `cargo xtask celery` runs it: it measures, and needs the machine for itself.
 #[test]
 #[ignore = "measures; cargo xtask celery"]
