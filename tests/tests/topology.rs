@@ -13,6 +13,7 @@ use std::{
 };
 use support::configure;
 use tempfile::TempDir;
+use waymark_job::JobId;
 use waymark_tests::{
     PATIENCE, World, binary,
     cluster::Cluster,
@@ -218,6 +219,112 @@ fn on_a_cluster_jobs_spread_over_all_masters_and_survive_the_loss_of_one() {
     for id in &ids {
         assert_eq!(other.job(id)["status"], "succeeded");
     }
+}
+
+/// The slot of a key.
+fn slot(server: &Redis, key: &str) -> usize {
+    server.command(&["CLUSTER", "KEYSLOT", key]).trim_start_matches(':').parse().expect("a slot")
+}
+
+#[test]
+fn on_a_cluster_a_lost_master_stops_only_its_own_partitions() {
+    const PARTITIONS: u16 = 12;
+    /// How long a master is away and none takes over.
+    const OUTAGE: Duration = Duration::from_secs(6);
+    /// When new jobs are refused no more, because nobody asks the lost partitions for room.
+    const SETTLED: Duration = Duration::from_secs(4);
+    /// Longest time from asking for a job to its end, besides three times what it takes while all is well: other tests
+    /// may have the processors.
+    const ENDS_WITHIN: Duration = Duration::from_secs(2);
+    let mut cluster = Cluster::start(true);
+    for server in cluster.masters.iter().chain(&cluster.replicas) {
+        for (name, value) in [("cluster-require-full-coverage", "no"), ("cluster-replica-no-failover", "yes")]
+        {
+            assert_eq!(server.command(&["CONFIG", "SET", name, value]), "+OK");
+        }
+    }
+    let world = World::new(CONFIG).at(&cluster.url());
+    let host = host(&world, PARTITIONS);
+    // `redis-cli` gives each master a third of the slots. What all partitions share stays, and so does the server whose
+    // address the host has.
+    let third = |key: &str| slot(&cluster.masters[1], key) * 3 / 16_384;
+    let lost = [0, 2].into_iter().find(|at| *at != third("{wm}")).expect("another master");
+    let is_lost: Vec<_> = (0..PARTITIONS).map(|at| third(&format!("{{wm{at}}}")) == lost).collect();
+    let of = |id: &str| is_lost[usize::from(JobId::parse(id).expect("an id").partition())];
+    assert!(is_lost.contains(&true) && is_lost.contains(&false));
+    let long = json!({"type": "counter", "input": {"steps": STEPS, "work_us": 10_000, "emit": true}});
+    let before = host.submit_all(&vec![long; 24]);
+    for id in &before {
+        let _ = host.until(id, "begun", |job| job["step"].as_u64() > Some(0));
+    }
+    // Asks for a job and waits for its end; `None`: refused.
+    let run = || -> Option<(String, bool)> {
+        let job = json!({"type": "counter", "input": {"steps": 2}});
+        let answer = host.post("/api/v1/jobs?wait_ms=5000", &job);
+        if answer.status == 503 {
+            assert_eq!(answer.code(), "store-unavailable");
+            return None;
+        }
+        let ended = answer.body["status"] == "succeeded";
+        Some((answer.body["id"].as_str().expect("an id").to_owned(), ended))
+    };
+    let mut usual = Duration::ZERO;
+    for _ in 0..5 {
+        let began = Instant::now();
+        assert!(run().is_some_and(|(_, ended)| ended));
+        usual = usual.max(began.elapsed());
+    }
+    cluster.masters[lost].kill();
+    let from = Instant::now();
+    let (mut ended, mut refused, mut waiting, mut slowest) = (0, 0, Vec::new(), Duration::ZERO);
+    while from.elapsed() < OUTAGE {
+        let began = Instant::now();
+        match run() {
+            None => {
+                refused += 1;
+                assert!(from.elapsed() < SETTLED, "a job is refused {:?} after the loss", from.elapsed());
+            }
+            Some((id, false)) => {
+                assert!(of(&id), "a job of a partition that is there did not end: {id}");
+                assert!(from.elapsed() < SETTLED + Duration::from_secs(5), "{id} went to a lost partition");
+                waiting.push(id);
+            }
+            Some((id, true)) => {
+                assert!(!of(&id), "{id}");
+                slowest = slowest.max(began.elapsed());
+                ended += 1;
+            }
+        }
+        assert_eq!(host.get("/readyz").status, 200);
+    }
+    println!(
+        "with a master lost: {ended} jobs ended, the slowest after {} ms, before that {} ms; {refused} refused, {} wait",
+        slowest.as_millis(),
+        usual.as_millis(),
+        waiting.len()
+    );
+    assert!(slowest < ENDS_WITHIN + 3 * usual, "{slowest:?}, {usual:?} before");
+    assert!(ended > 1, "{ended}");
+    for id in before.iter().filter(|id| !of(id)) {
+        assert_eq!(host.ended(id)["status"], "succeeded");
+    }
+
+    // Its replica takes over, and what was lost comes back by itself.
+    for replica in &cluster.replicas {
+        assert_eq!(replica.command(&["CONFIG", "SET", "cluster-replica-no-failover", "no"]), "+OK");
+    }
+    let from = Instant::now();
+    for id in before.iter().chain(&waiting) {
+        let job = host.ended(id);
+        assert_eq!(job["status"], "succeeded", "{job}");
+    }
+    println!("all partitions were back {} ms after a replica might take over", from.elapsed().as_millis());
+    for id in &before {
+        assert_eq!(host.outputs(id).len() as u64, STEPS, "every record of {id} once");
+    }
+    eventually("new jobs go to the partitions that were lost", PATIENCE, || {
+        run().is_some_and(|(id, ended)| ended && of(&id)).then_some(())
+    });
 }
 
 /// Starts a host that must refuse to run, and returns its complaint.

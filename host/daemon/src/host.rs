@@ -39,6 +39,10 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const SPREAD: Duration = Duration::from_secs(1);
 /// Longest time for that in one partition, before the others have their turn again.
 const SPREAD_MAX: Duration = Duration::from_secs(3);
+/// Longest time to take back the jobs of a worker that crashed from one partition.
+const RETIRE_MAX: Duration = Duration::from_secs(10);
+/// Longest look at what waits, for the number of slots: readiness and heartbeat wait for it.
+const TUNE_MAX: Duration = Duration::from_secs(2);
 /// A worker that ended by itself is started again after so long.
 const RESTART_WAIT: Duration = Duration::from_millis(500);
 /// A worker that has not been answered a claim for longer makes its host unready.
@@ -364,9 +368,11 @@ async fn supervise(
         tracing::error!(worker = name, ?status, "a worker process ended by itself; it is started again");
         // Its jobs need not wait for the lease to run out.
         if let Some(worker) = last {
-            for partition in 0..store.partitions() {
-                if let Err(error) = store.retire(partition, &worker, true).await {
-                    tracing::warn!(%error, "the jobs of a crashed worker wait for its lease to run out");
+            let partitions = (0..store.partitions())
+                .map(|partition| tokio::time::timeout(RETIRE_MAX, store.retire(partition, &worker, true)));
+            for retired in futures_util::future::join_all(partitions).await {
+                if !matches!(retired, Ok(Ok(_))) {
+                    tracing::warn!("jobs of a crashed worker wait for its lease to run out");
                 }
             }
         }
@@ -597,9 +603,10 @@ async fn heartbeat(
         }
         if let Some(tuner) = &mut tuner {
             let used = figures.iter().map(|one| one.used).max().unwrap_or(0);
-            match tuner.look(&store, used, &load).await {
-                Ok(slots) => want_slots(&wants, slots),
-                Err(error) => tracing::debug!(%error, "the slots stay as they are"),
+            match tokio::time::timeout(TUNE_MAX, tuner.look(&store, used, &load)).await {
+                Ok(Ok(slots)) => want_slots(&wants, slots),
+                Ok(Err(error)) => tracing::debug!(%error, "the slots stay as they are"),
+                Err(_) => tracing::debug!("the slots stay as they are: the store is slow"),
             }
         }
     }

@@ -19,6 +19,8 @@ use waymark_store::{FireRequest, Outcome, Store};
 const LEASE_MS: u64 = 3_000;
 /// How often the lease is renewed or asked for. Also the longest sleep: a clock that was set shows by then.
 const LOOK: Duration = Duration::from_secs(1);
+/// Longest look at one partition: one that does not answer must not hold up the others.
+const LOOK_MAX: Duration = Duration::from_secs(3);
 /// Longest pause after the store did not answer.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Ended jobs looked at by one call of the retention.
@@ -130,15 +132,18 @@ impl Service {
     /// Fires what is due; answers how long until there is more. A partition that is away holds up no other, and is an
     /// error only where all are.
     async fn look(&self) -> Result<Duration, waymark_store::Error> {
-        let looks = (0..self.store.partitions()).map(|partition| self.look_at(partition));
+        let looks = (0..self.store.partitions())
+            .map(|partition| tokio::time::timeout(LOOK_MAX, self.look_at(partition)));
         let (mut wait, mut answered, mut failed) = (LOOK, false, None);
         for look in futures_util::future::join_all(looks).await {
             match look {
-                Ok(until) => {
+                Ok(Ok(until)) => {
                     wait = wait.min(until);
                     answered = true;
                 }
-                Err(error) => failed = Some(error),
+                Ok(Err(error)) => failed = Some(error),
+                // It is asked again.
+                Err(_) => {}
             }
         }
         match failed {

@@ -3,8 +3,8 @@
 -- look at about 1,000 claims. The next call goes on where this one stopped.
 --
 -- KEYS[1]  head of the partition's keys
--- ARGV     worker, length of the lease in ms, 1 to register (under an id never used before) or 0 to renew,
---          crashes after which a job is poisonous
+-- ARGV     worker, length of the lease in ms, 1 to register (under an id that holds no jobs) or 0 to renew, crashes
+--          after which a job is poisonous
 --
 -- Answers  1 if the lease holds, else 0; the time in ms; jobs taken back; 1 if another call is needed for workers
 --          that are gone, else 0; the jobs of this worker that shall pause
@@ -12,8 +12,8 @@
 local worker = ARGV[1]
 local TAKEN_MAX, PAGES_MAX = 100, 2
 local lease = redis.call('ZSCORE', key('workers'), worker)
--- A lease of 0 is condemned: its jobs are being taken.
-local alive = ARGV[3] == '1' or (lease and tonumber(lease) > 0)
+-- A lease of 0 is condemned: its jobs are being taken, and until that is done nothing is claimed under its name.
+local alive = lease and tonumber(lease) > 0 or not lease and ARGV[3] == '1'
 if alive then redis.call('ZADD', key('workers'), string.format('%.0f', NOW + ARGV[2]), worker) end
 
 local taken, dead, more = 0, {}, 0

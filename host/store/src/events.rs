@@ -2,11 +2,18 @@
 
 use crate::{Store, pack};
 use futures_util::StreamExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use waymark_job::{JobId, State};
 
 /// Longest wait before a broken subscription is tried again.
 const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Longest wait for a subscription to stand.
+const OPEN_MAX: Duration = Duration::from_secs(5);
+/// After so long without a message the server is asked whether it is there: one that vanished says nothing either.
+const QUIET_MAX: Duration = Duration::from_secs(2);
+/// Longest wait for its answer.
+const PONG_MAX: Duration = Duration::from_secs(1);
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,21 +66,29 @@ pub struct Subscription {
     store: Store,
     events: bool,
     wakes: bool,
-    stream: Option<redis::aio::PubSubStream>,
+    live: Option<Live>,
     wait: Duration,
+}
+
+/// A connection that is subscribed.
+struct Live {
+    sink: redis::aio::PubSubSink,
+    stream: redis::aio::PubSubStream,
+    /// When the server said something last.
+    heard: Instant,
 }
 
 impl Store {
     /// Listens to events and controls.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        Subscription { store: self.clone(), events: true, wakes: false, stream: None, wait: Duration::ZERO }
+        Subscription { store: self.clone(), events: true, wakes: false, live: None, wait: Duration::ZERO }
     }
 
     /// Listens to new work and controls: what a worker needs.
     #[must_use]
     pub fn subscribe_work(&self) -> Subscription {
-        Subscription { store: self.clone(), events: false, wakes: true, stream: None, wait: Duration::ZERO }
+        Subscription { store: self.clone(), events: false, wakes: true, live: None, wait: Duration::ZERO }
     }
 }
 
@@ -81,21 +96,29 @@ impl Subscription {
     /// The next message. Waits for ever; cancel-safe.
     pub async fn next(&mut self) -> Message {
         loop {
-            if let Some(stream) = &mut self.stream {
-                match stream.next().await {
-                    Some(message) => {
+            if let Some(live) = &mut self.live {
+                let quiet = QUIET_MAX.saturating_sub(live.heard.elapsed());
+                match tokio::time::timeout(quiet, live.stream.next()).await {
+                    Ok(Some(message)) => {
+                        live.heard = Instant::now();
                         if let Some(message) = self.read(&message) {
                             return message;
                         }
                     }
-                    None => self.stream = None,
+                    Ok(None) => self.live = None,
+                    Err(_) => match tokio::time::timeout(PONG_MAX, live.sink.ping::<redis::Value>()).await {
+                        Ok(Ok(_)) => live.heard = Instant::now(),
+                        _ => self.live = None,
+                    },
                 }
                 continue;
             }
             tokio::time::sleep(self.wait).await;
-            match self.open().await {
-                Ok(stream) => {
-                    self.stream = Some(stream);
+            let opened = tokio::time::timeout(OPEN_MAX, self.open()).await;
+            let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+            match opened.unwrap_or_else(late) {
+                Ok(live) => {
+                    self.live = Some(live);
                     self.wait = Duration::ZERO;
                     return Message::Reconnected;
                 }
@@ -107,7 +130,7 @@ impl Subscription {
         }
     }
 
-    async fn open(&self) -> Result<redis::aio::PubSubStream, redis::RedisError> {
+    async fn open(&self) -> Result<Live, redis::RedisError> {
         let store = &self.store;
         let (mut sink, stream) = store.inner.link.pubsub().await?.split();
         sink.subscribe(store.control_channel()).await?;
@@ -119,7 +142,7 @@ impl Subscription {
                 sink.subscribe(format!("{}ev", store.head(partition))).await?;
             }
         }
-        Ok(stream)
+        Ok(Live { sink, stream, heard: Instant::now() })
     }
 
     fn read(&self, message: &redis::Msg) -> Option<Message> {

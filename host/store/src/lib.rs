@@ -378,14 +378,32 @@ impl Store {
         &self.inner.options
     }
 
-    /// Time of one round trip.
+    /// Time of one round trip. On a Cluster to the master that has the keys of the whole deployment.
     ///
     /// # Errors
     /// The server does not answer within 2 s.
     pub async fn ping(&self) -> Result<Duration, Error> {
         let began = Instant::now();
-        let _: String = self.inner.link.probe(&redis::cmd("PING"), PROBE_MAX).await?;
+        let _: redis::Value = self.inner.link.probe(&self.question(), PROBE_MAX).await?;
         Ok(began.elapsed())
+    }
+
+    /// Asks a partition that is away whether it is back; [`Store::is_away`] knows then.
+    ///
+    /// # Errors
+    /// It does not answer within 2 s.
+    pub async fn ask(&self, partition: u16) -> Result<(), Error> {
+        let mut command = redis::cmd("GET");
+        command.arg(format!("{}partitions", self.head(partition)));
+        let _: redis::Value = self.inner.link.probe(&command, PROBE_MAX).await?;
+        Ok(())
+    }
+
+    /// What any server answers in no time. It names a key: of a Cluster `PING` asks all masters, and fails with one.
+    fn question(&self) -> redis::Cmd {
+        let mut command = redis::cmd("GET");
+        command.arg(self.global("partitions"));
+        command
     }
 
     /// The server's time, milliseconds since the Unix epoch.

@@ -113,10 +113,21 @@ impl Store {
     /// # Errors
     /// The server does not answer.
     pub async fn all_limits(&self) -> Result<BTreeMap<String, Limits>, Error> {
-        let mut command = redis::cmd("HGETALL");
-        // Every partition has all of them.
-        command.arg(format!("{}limits", self.head(self.answering(0))));
-        let stored: HashMap<String, Vec<u8>> = self.inner.link.any(&command).await?;
+        let mut partition = self.answering(0);
+        let stored: HashMap<String, Vec<u8>> = loop {
+            let mut command = redis::cmd("HGETALL");
+            command.arg(format!("{}limits", self.head(partition)));
+            let error = match self.inner.link.any(&command).await {
+                Ok(stored) => break stored,
+                Err(error) => error,
+            };
+            // Every partition has all of them.
+            let next = self.answering(partition);
+            if next == partition {
+                return Err(error.into());
+            }
+            partition = next;
+        };
         stored.into_iter().map(|(queue, packed)| Ok((queue.clone(), unpack(&queue, &packed)?))).collect()
     }
 

@@ -129,6 +129,8 @@ pub(crate) struct Link {
     database: i64,
     current: [Mutex<Option<Current>>; 2],
     numbers: AtomicU64,
+    /// Times that one server was chosen.
+    turns: AtomicU64,
     /// Hash tags of keys whose server did not answer, and since when.
     away: Lock<HashMap<String, Instant>>,
 }
@@ -162,6 +164,7 @@ impl Link {
             database,
             current: [Mutex::new(None), Mutex::new(None)],
             numbers: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
             away: Lock::default(),
         })
     }
@@ -389,14 +392,15 @@ impl Link {
         })
     }
 
-    /// A client of one server: of a Cluster the first that answers.
+    /// A client of one server: of a Cluster the first that answers, beginning with another one each time.
     async fn client(&self) -> Result<Client, RedisError> {
         match &self.kind {
             Kind::Single(client) => Ok(client.as_ref().clone()),
             Kind::Sentinel(client) => client.lock().await.async_get_client().await,
             Kind::Cluster(_, nodes) => {
                 let mut last = RedisError::from((ErrorKind::ClusterConnectionNotFound, "no server is named"));
-                for node in nodes {
+                let first = self.turns.fetch_add(1, Relaxed) as usize % nodes.len().max(1);
+                for node in nodes[first..].iter().chain(&nodes[..first]) {
                     match node.get_multiplexed_async_connection_with_config(&config()).await {
                         Ok(_) => return Ok(node.clone()),
                         Err(error) => last = error,

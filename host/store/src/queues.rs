@@ -1,8 +1,14 @@
 //! Queues, hosts, job types and counts.
 
 use crate::{Error, PROBE_MAX, Store};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 use waymark_job::{JobId, State};
+
+/// Longest wait for the names of a partition's queues: a worker needs them before it claims anything.
+const NAMES_MAX: Duration = Duration::from_secs(1);
 
 /// A queue as it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -186,19 +192,31 @@ impl Store {
         Ok(self.inner.link.probe(&command, PROBE_MAX).await?)
     }
 
-    /// The names of all queues in which jobs wait.
+    /// The names of all queues in which jobs wait, but for partitions that do not answer.
     ///
     /// # Errors
-    /// The server does not answer.
+    /// None answers within 1 s.
     pub async fn waiting_queues(&self) -> Result<BTreeSet<String>, Error> {
-        let mut names = BTreeSet::new();
-        for partition in 0..self.partitions() {
+        let there = (0..self.partitions()).filter(|partition| !self.is_away(*partition));
+        let reads = there.map(|partition| async move {
             let mut command = redis::cmd("HGETALL");
             command.arg(format!("{}depth", self.head(partition)));
-            let depths: HashMap<String, i64> = self.inner.link.any(&command).await?;
-            names.extend(depths.into_iter().filter(|(_, depth)| *depth > 0).map(|(name, _)| name));
+            self.inner.link.soon::<HashMap<String, i64>>(&command, NAMES_MAX).await
+        });
+        let (mut names, mut answered, mut failed) = (BTreeSet::new(), false, None);
+        for read in futures_util::future::join_all(reads).await {
+            match read {
+                Ok(depths) => {
+                    answered = true;
+                    names.extend(depths.into_iter().filter(|(_, depth)| *depth > 0).map(|(name, _)| name));
+                }
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(names)
+        match failed {
+            Some(error) if !answered => Err(error.into()),
+            _ => Ok(names),
+        }
     }
 
     /// The hosts that are there: id and what they say, JSON text.

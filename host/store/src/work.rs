@@ -210,12 +210,14 @@ fn number(bytes: &[u8]) -> Option<u64> {
 }
 
 impl Store {
-    /// Makes a worker known; without it nothing can be claimed.
+    /// Makes a worker known; without it nothing can be claimed. A worker whose lease had run out, and whose jobs others
+    /// were taking, is known again when they are all taken.
     ///
     /// # Errors
     /// The server does not answer.
     pub async fn register(&self, partition: u16, worker: &str, lease_ms: u64) -> Result<(), Error> {
-        self.beat(partition, worker, lease_ms, true).await.map(drop)
+        while !self.beat(partition, worker, lease_ms, true).await?.alive {}
+        Ok(())
     }
 
     /// Renews the lease of a worker and takes back the jobs of workers that are gone.

@@ -429,6 +429,25 @@ async fn jobs_of_a_worker_whose_lease_ran_out_go_to_the_front_and_are_poisonous_
 }
 
 #[tokio::test]
+async fn a_worker_whose_jobs_were_taken_is_known_again_when_all_are_taken() {
+    let world = World::new().await;
+    let ids = world.queue(250).await;
+    world.store.register(0, "late", LEASE_MS).await.unwrap();
+    assert_eq!(world.claim_as("late", 250).await.len(), 250);
+    // Somebody has begun to take its jobs.
+    let mut connection = world.redis.connection();
+    let _: u64 = redis::cmd("ZADD").arg("{wm0}:workers").arg(0).arg("late").query(&mut connection).unwrap();
+    world.store.register(0, "late", LEASE_MS).await.unwrap();
+    assert!(world.store.renew(0, "late", LEASE_MS).await.unwrap().alive);
+    assert!(world.store.held(0, "late").await.unwrap().is_empty(), "none of its old claims is left");
+    let again = world.claim_as("late", 250).await;
+    assert_eq!(again.len(), ids.len());
+    assert!(again.iter().all(|held| held.record.crashes == 1));
+    assert_eq!(world.store.renew(0, "w1", LEASE_MS).await.unwrap().reaped, 0);
+    world.check_ledger();
+}
+
+#[tokio::test]
 async fn a_commit_sets_the_crashes_back() {
     let world = World::new().await;
     let id = world.queue(1).await[0];
@@ -1344,4 +1363,21 @@ async fn every_end_of_a_job_makes_one_job_that_tells_of_it() {
     let left = world.store.claim(0, &ClaimRequest { token: support::token(), ..request }).await.unwrap();
     assert!(left.jobs.is_empty());
     world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_quiet_subscription_stays_and_one_whose_server_says_nothing_is_made_anew() {
+    let world = World::new().await;
+    let mut messages = world.store.subscribe_work();
+    assert_eq!(messages.next().await, waymark_store::Message::Reconnected);
+    // Longer than it is quiet before it asks.
+    let quiet = tokio::time::timeout(std::time::Duration::from_millis(3_500), messages.next()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    world.queue(1).await;
+    assert_eq!(messages.next().await, waymark_store::Message::Wake { partition: 0 });
+    // The server keeps the connection and answers nothing.
+    let mut connection = world.redis.connection();
+    redis::cmd("CLIENT").arg("PAUSE").arg(4_000).arg("ALL").exec(&mut connection).unwrap();
+    let next = tokio::time::timeout(std::time::Duration::from_secs(15), messages.next()).await;
+    assert_eq!(next.unwrap(), waymark_store::Message::Reconnected);
 }

@@ -4,6 +4,7 @@ use super::{
     run,
     shared::{Running, Shared},
 };
+use crate::task::{Boxed, boxed};
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
@@ -15,8 +16,14 @@ use wildmatch::WildMatch;
 
 /// Longest wait between two looks at the store; new work is announced, this is the safety net.
 const POLL: Duration = Duration::from_secs(1);
-/// Longest wait for the answer to a claim: a partition whose server is away must not hold up the others.
+/// How long the other partitions wait for the answer to a claim. A later one is taken up when it comes.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Longest wait for the answer to a claim, which is given up then.
 const CLAIM_MAX: Duration = Duration::from_secs(3);
+/// First and longest pause before a partition that did not answer is asked again.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+/// See [`RETRY_MIN`].
+const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How long the names of queues that match a pattern are believed.
 const NAMES_AGE_MAX: Duration = Duration::from_secs(1);
 /// Of so many claims of a partition one begins with another priority than the highest, by turns, so that none starves.
@@ -87,14 +94,22 @@ async fn hold_back(shared: Arc<Shared>, places: Arc<Semaphore>, most: usize) {
     }
 }
 
+/// What a claim brought.
+struct Taken {
+    jobs: usize,
+    /// When the next parked job of the partition is due.
+    next_due: Option<Instant>,
+}
+
 /// Claims until the worker drains.
 pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSender<Batch>>) {
     let partitions = shared.store.partitions();
+    let executors: Arc<[_]> = executors.into();
     let mut calls: u64 = 0;
     let mut empty_in_a_row = 0;
     let mut next_due: Option<Instant> = None;
-    // Partitions whose last claim was not answered.
-    let away: Arc<Mutex<BTreeSet<u16>>> = Arc::default();
+    // Partitions whose last claim is not answered yet.
+    let asked: Arc<Mutex<BTreeSet<u16>>> = Arc::default();
     let mut served = Served::new(&shared);
     // A job that is taken before it is known where jobs go might go wrong.
     shared.routes.known().await;
@@ -113,87 +128,116 @@ pub(super) async fn serve(shared: Arc<Shared>, executors: Vec<mpsc::UnboundedSen
         // Every partition has its turn of whatever goes by turns.
         let round = calls / u64::from(partitions) + 1;
         calls += 1;
-        if away.lock().unwrap_or_else(PoisonError::into_inner).contains(&partition) {
-            // As good as one that is empty.
-            empty_in_a_row += 1;
-            if empty_in_a_row >= partitions {
-                empty_in_a_row = 0;
-                idle(&shared, next_due.take()).await;
-            }
-            continue;
-        }
-        let mut selectors = plugins.selectors.clone();
-        // Types that others run need no plugin here.
-        let outside = shared.routes.outside();
-        selectors.extend(outside.into_iter().filter(|name| plugins.active(name).is_none()));
-        let turn = round as usize % selectors.len();
-        selectors.rotate_left(turn);
-        let mut random = [0; 16];
-        if let Err(error) = getrandom::fill(&mut random) {
-            tracing::error!(%error, "no randomness, no claims");
-            tokio::time::sleep(POLL).await;
-            continue;
-        }
-        let request = ClaimRequest {
-            worker: shared.worker(),
-            token: hex::encode(random),
-            selectors,
-            queues: served.names(&shared).await,
-            limit: shared.capacity().clamp(1, shared.config.worker.batch as usize),
-            fair: if round.is_multiple_of(FAIR_EVERY) { (round / FAIR_EVERY) as u32 } else { 0 },
+        let unanswered = asked.lock().unwrap_or_else(PoisonError::into_inner).contains(&partition);
+        let later = |asking: Boxed<()>| {
+            asked.lock().unwrap_or_else(PoisonError::into_inner).insert(partition);
+            let (shared, asked) = (shared.clone(), asked.clone());
+            crate::task::spawn(async move {
+                asking.await;
+                asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+                shared.wake.notify_one();
+            });
         };
-        let claimed = match tokio::time::timeout(CLAIM_MAX, shared.store.claim(partition, &request)).await {
-            Ok(Ok(claimed)) => claimed,
-            failed => {
-                match failed {
-                    Ok(Err(error)) => tracing::warn!(%error, partition, "claiming failed"),
-                    _ => tracing::warn!(partition, "a claim was not answered in time"),
-                }
-                away.lock().unwrap_or_else(PoisonError::into_inner).insert(partition);
-                let (shared, away) = (shared.clone(), away.clone());
-                crate::task::spawn(async move {
-                    recover(&shared, partition, &request).await;
-                    away.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
-                    shared.wake.notify_one();
-                });
+        let taken = if unanswered {
+            None
+        } else if shared.store.is_away(partition) {
+            later(boxed(until_back(shared.clone(), partition)));
+            None
+        } else {
+            let mut selectors = plugins.selectors.clone();
+            // Types that others run need no plugin here.
+            let outside = shared.routes.outside();
+            selectors.extend(outside.into_iter().filter(|name| plugins.active(name).is_none()));
+            let turn = round as usize % selectors.len();
+            selectors.rotate_left(turn);
+            let mut random = [0; 16];
+            if let Err(error) = getrandom::fill(&mut random) {
+                tracing::error!(%error, "no randomness, no claims");
+                tokio::time::sleep(POLL).await;
                 continue;
             }
-        };
-        shared.claimed_now();
-        if let Some(due) = claimed.next_due_ms {
-            let due = Instant::now() + Duration::from_millis(due.saturating_sub(claimed.now_ms));
-            next_due = Some(next_due.map_or(due, |known| known.min(due)));
-        }
-        if claimed.jobs.is_empty() {
-            empty_in_a_row += 1;
-            if empty_in_a_row >= partitions {
-                empty_in_a_row = 0;
-                idle(&shared, next_due.take()).await;
+            let request = ClaimRequest {
+                worker: shared.worker().to_owned(),
+                token: hex::encode(random),
+                selectors,
+                queues: served.names(&shared).await,
+                limit: shared.capacity().clamp(1, shared.config.worker.batch as usize),
+                fair: if round.is_multiple_of(FAIR_EVERY) { (round / FAIR_EVERY) as u32 } else { 0 },
+            };
+            let mut asking = boxed(ask(shared.clone(), executors.clone(), partition, request));
+            match tokio::time::timeout(PATIENCE, &mut asking).await {
+                Ok(taken) => taken,
+                Err(_) => {
+                    later(boxed(async move {
+                        asking.await;
+                    }));
+                    None
+                }
             }
+        };
+        let due = taken.as_ref().and_then(|taken| taken.next_due);
+        next_due = next_due.into_iter().chain(due).min();
+        if taken.is_some_and(|taken| taken.jobs > 0) {
+            empty_in_a_row = 0;
             continue;
         }
-        empty_in_a_row = 0;
-        let claim = Arc::new(Claim {
-            token: request.token,
-            worker: request.worker,
-            partition,
-            now_ms: claimed.now_ms,
-            at: Instant::now(),
-        });
-        let ids: Vec<_> = claimed.jobs.iter().map(|job| job.id).collect();
-        let running = shared.enter(&claim.token, &ids);
-        let mut shares: Vec<Vec<_>> = executors.iter().map(|_| Vec::new()).collect();
-        let count = shares.len();
-        for (index, job) in claimed.jobs.into_iter().zip(running).enumerate() {
-            shares[index % count].push(job);
-        }
-        for (executor, share) in executors.iter().zip(shares).filter(|(_, share)| !share.is_empty()) {
-            if executor.send((claim.clone(), share)).is_err() {
-                tracing::error!("a thread that runs guests is gone: this worker ends");
-                std::process::exit(70);
-            }
+        // One that is not answered is as good as one that is empty.
+        empty_in_a_row += 1;
+        if empty_in_a_row >= partitions {
+            empty_in_a_row = 0;
+            idle(&shared, next_due.take()).await;
         }
     }
+}
+
+/// Claims jobs of one partition and hands them over; `None` where the claim was not answered, and what it may have
+/// taken is back in its queue.
+async fn ask(
+    shared: Arc<Shared>,
+    executors: Arc<[mpsc::UnboundedSender<Batch>]>,
+    partition: u16,
+    request: ClaimRequest,
+) -> Option<Taken> {
+    let claimed = match tokio::time::timeout(CLAIM_MAX, shared.store.claim(partition, &request)).await {
+        Ok(Ok(claimed)) => claimed,
+        failed => {
+            match failed {
+                Ok(Err(error)) => tracing::warn!(%error, partition, "claiming failed"),
+                _ => tracing::warn!(partition, "a claim was not answered in time"),
+            }
+            recover(&shared, partition, &request).await;
+            return None;
+        }
+    };
+    shared.claimed_now();
+    let next_due = claimed
+        .next_due_ms
+        .map(|due_ms| Instant::now() + Duration::from_millis(due_ms.saturating_sub(claimed.now_ms)));
+    let taken = Taken { jobs: claimed.jobs.len(), next_due };
+    if taken.jobs == 0 {
+        return Some(taken);
+    }
+    let claim = Arc::new(Claim {
+        token: request.token,
+        worker: request.worker,
+        partition,
+        now_ms: claimed.now_ms,
+        at: Instant::now(),
+    });
+    let ids: Vec<_> = claimed.jobs.iter().map(|job| job.id).collect();
+    let running = shared.enter(&claim.token, &ids);
+    let mut shares: Vec<Vec<_>> = executors.iter().map(|_| Vec::new()).collect();
+    let count = shares.len();
+    for (index, job) in claimed.jobs.into_iter().zip(running).enumerate() {
+        shares[index % count].push(job);
+    }
+    for (executor, share) in executors.iter().zip(shares).filter(|(_, share)| !share.is_empty()) {
+        if executor.send((claim.clone(), share)).is_err() {
+            tracing::error!("a thread that runs guests is gone: this worker ends");
+            std::process::exit(70);
+        }
+    }
+    Some(taken)
 }
 
 /// Waits for new work, or until something is due.
@@ -239,9 +283,21 @@ impl Served {
     }
 }
 
+/// Asks a partition that is away until it answers.
+async fn until_back(shared: Arc<Shared>, partition: u16) {
+    let mut wait = RETRY_MIN;
+    while shared.store.is_away(partition) {
+        tokio::time::sleep(wait).await;
+        if let Err(error) = shared.store.ask(partition).await {
+            tracing::debug!(%error, partition, "the partition is still away");
+        }
+        wait = (wait * 2).min(RETRY_MAX);
+    }
+}
+
 /// A claim whose answer was lost may have taken jobs: they go back before anything else is claimed.
 async fn recover(shared: &Shared, partition: u16, request: &ClaimRequest) {
-    let mut wait = Duration::from_millis(50);
+    let mut wait = RETRY_MIN;
     loop {
         tokio::time::sleep(wait).await;
         match shared.store.recover(partition, &request.worker, &request.token).await {
@@ -253,6 +309,6 @@ async fn recover(shared: &Shared, partition: u16, request: &ClaimRequest) {
             }
             Err(error) => tracing::warn!(%error, "the store does not answer"),
         }
-        wait = (wait * 2).min(Duration::from_secs(2));
+        wait = (wait * 2).min(RETRY_MAX);
     }
 }

@@ -46,12 +46,19 @@ async fn write(shared: &Shared, partition: u16, items: Vec<Item>) {
     let (mut commits, rest): (Vec<_>, Vec<_>) =
         items.into_iter().map(|item| (item.commit, (item.running, item.reply, item.trace))).unzip();
     let mut wait = Duration::from_millis(50);
+    // Those that leave this worker whatever the answer is make room for jobs of other partitions.
+    let leaving = rest.iter().filter(|(_, reply, _)| reply.is_none()).count();
+    let mut made_room = false;
     // A repeated commit is answered with ALREADY, a late one with LOST: trying again is always safe.
     let answers = loop {
         match shared.store.commit(partition, &mut commits).await {
             Ok(answers) => break answers,
             Err(error) => {
                 tracing::warn!(%error, commits = commits.len(), "committing failed; it is tried again");
+                if !made_room {
+                    shared.free(leaving);
+                    made_room = true;
+                }
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(2));
             }
@@ -80,5 +87,8 @@ async fn write(shared: &Shared, partition: u16, items: Vec<Item>) {
             None => left.push((commit.id, running)),
         }
     }
-    shared.leave(left.iter().map(|(id, running)| (id, running)));
+    shared.forget(left.iter().map(|(id, running)| (id, running)));
+    if !made_room {
+        shared.free(leaving);
+    }
 }

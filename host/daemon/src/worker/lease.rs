@@ -1,35 +1,37 @@
 //! Staying alive in the eyes of the store, and hearing of controls.
 
-use super::{
-    protocol::Report,
-    shared::{Shared, Wish},
+use super::shared::{Shared, Wish};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use std::{collections::HashSet, sync::Arc, time::Duration};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use waymark_job::JobId;
 use waymark_store::Message;
 
 /// How often the claims in the store are compared with the jobs that are here.
 const RECONCILE: Duration = Duration::from_secs(10);
+/// The same after a partition came back whose jobs were dropped.
+const RECONCILE_SOON: Duration = Duration::from_secs(1);
 /// How long a worker waits for partitions that do not answer before it begins with the others.
 const REGISTER_WAIT: Duration = Duration::from_secs(5);
 
-/// Registers every partition; waits until the store answers. A partition that takes long is registered later: the
-/// others go on without it.
-pub(super) async fn register(shared: &Arc<Shared>) {
-    let worker = shared.worker();
-    let mut registering: JoinSet<_> = (0..shared.store.partitions())
-        .map(|partition| register_one(shared.clone(), partition, worker.clone()))
-        .collect();
-    let all = async { while registering.join_next().await.is_some() {} };
-    if tokio::time::timeout(REGISTER_WAIT, all).await.is_err() {
-        registering.detach_all();
+/// Holds a lease in every partition; waits until all are registered. A partition that takes long is registered later:
+/// the others go on without it.
+pub(super) async fn hold(shared: &Arc<Shared>) {
+    let (sender, mut registering) = mpsc::channel::<()>(1);
+    for partition in 0..shared.store.partitions() {
+        crate::task::spawn(serve(shared.clone(), partition, sender.clone()));
     }
+    drop(sender);
+    // Each lets go of its end.
+    let _ = tokio::time::timeout(REGISTER_WAIT, registering.recv()).await;
 }
 
-async fn register_one(shared: Arc<Shared>, partition: u16, worker: String) {
-    while worker == shared.worker() && !shared.is_draining() {
-        match shared.store.register(partition, &worker, shared.config.worker.lease_ms).await {
+async fn register(shared: &Shared, partition: u16) {
+    while !shared.is_draining() {
+        match shared.store.register(partition, shared.worker(), shared.config.worker.lease_ms).await {
             Ok(()) => return shared.wake.notify_one(),
             Err(error) => tracing::warn!(%error, partition, "the store does not answer"),
         }
@@ -37,53 +39,57 @@ async fn register_one(shared: Arc<Shared>, partition: u16, worker: String) {
     }
 }
 
-/// Renews the lease three times in its length, in all partitions at once; reaps what other workers left behind.
-pub(super) async fn serve(shared: Arc<Shared>) {
-    let lease_ms = shared.config.worker.lease_ms;
-    let mut ticks = tokio::time::interval(Duration::from_millis(lease_ms / 3));
+/// Renews the lease of one partition three times in its length; reaps what other workers left behind.
+async fn serve(shared: Arc<Shared>, partition: u16, registering: mpsc::Sender<()>) {
+    register(&shared, partition).await;
+    drop(registering);
+    let length = Duration::from_millis(shared.config.worker.lease_ms);
+    let mut ticks = tokio::time::interval(length / 3);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut renewed, mut dropped) = (Instant::now(), false);
     loop {
         ticks.tick().await;
-        let worker = shared.worker();
-        let renewals = (0..shared.store.partitions()).map(|partition| {
-            let timer = shared.metrics.round_trip.start_timer();
-            let renewal = shared.store.renew(partition, &worker, lease_ms);
-            async move {
-                let renewal = match tokio::time::timeout(Duration::from_millis(lease_ms / 3), renewal).await {
-                    Ok(Ok(renewal)) => renewal,
-                    Ok(Err(error)) => {
-                        timer.stop_and_discard();
-                        tracing::warn!(%error, partition, "the lease was not renewed");
-                        return None;
-                    }
-                    Err(_) => {
-                        timer.stop_and_discard();
-                        tracing::warn!(partition, "the lease was not renewed in time");
-                        return None;
-                    }
-                };
-                timer.observe_duration();
-                Some(renewal)
+        let timer = shared.metrics.round_trip.start_timer();
+        let renewal = shared.store.renew(partition, shared.worker(), shared.config.worker.lease_ms);
+        let renewal = match tokio::time::timeout(length / 3, renewal).await {
+            Ok(Ok(renewal)) => renewal,
+            failed => {
+                timer.stop_and_discard();
+                match failed {
+                    Ok(Err(error)) => tracing::warn!(%error, partition, "the lease was not renewed"),
+                    _ => tracing::warn!(partition, "the lease was not renewed in time"),
+                }
+                // What waits for this partition must not keep its place from jobs of the others.
+                if !dropped && renewed.elapsed() > length && shared.store.is_away(partition) {
+                    let jobs = shared.drop_all(partition);
+                    tracing::warn!(
+                        jobs,
+                        partition,
+                        "jobs of a partition that is away longer than a lease are dropped"
+                    );
+                    dropped = true;
+                }
+                continue;
             }
-        });
-        for renewal in futures_util::future::join_all(renewals).await.into_iter().flatten() {
-            if !renewal.alive {
-                let jobs = shared.drop_all();
-                let worker = shared.renew_worker();
-                tracing::error!(
-                    jobs,
-                    worker,
-                    "the lease had run out: all jobs are dropped, others have them"
-                );
-                register(&shared).await;
-                shared.report(Report::Ready { worker });
-                break;
-            }
-            shared.pause(&renewal.pauses);
-            if renewal.reaped > 0 {
-                tracing::warn!(jobs = renewal.reaped, "took over jobs of a worker that is gone");
-                shared.wake.notify_one();
-            }
+        };
+        timer.observe_duration();
+        renewed = Instant::now();
+        if !renewal.alive {
+            let jobs = shared.drop_all(partition);
+            tracing::error!(
+                jobs,
+                partition,
+                "the lease had run out: all its jobs are dropped, others have them"
+            );
+            register(&shared, partition).await;
+        }
+        if std::mem::take(&mut dropped) {
+            shared.returned.notify_one();
+        }
+        shared.pause(&renewal.pauses);
+        if renewal.reaped > 0 {
+            tracing::warn!(jobs = renewal.reaped, "took over jobs of a worker that is gone");
+            shared.wake.notify_one();
         }
     }
 }
@@ -93,12 +99,16 @@ pub(super) async fn serve(shared: Arc<Shared>) {
 /// in a row is no claim that is only just arriving.
 pub(super) async fn reconcile(shared: Arc<Shared>) {
     let mut suspects: HashSet<(JobId, String)> = HashSet::new();
+    let mut wait = RECONCILE;
     loop {
-        tokio::time::sleep(RECONCILE).await;
-        let worker = shared.worker();
+        let returned = tokio::time::timeout(wait, shared.returned.notified()).await.is_ok();
+        wait = if returned { RECONCILE_SOON } else { RECONCILE };
         let mut missing = HashSet::new();
         for partition in 0..shared.store.partitions() {
-            let held = match shared.store.held(partition, &worker).await {
+            if shared.store.is_away(partition) {
+                continue;
+            }
+            let held = match shared.store.held(partition, shared.worker()).await {
                 Ok(held) => held,
                 Err(error) => {
                     tracing::warn!(%error, "claims could not be compared with the store");
@@ -112,7 +122,9 @@ pub(super) async fn reconcile(shared: Arc<Shared>) {
                 continue;
             }
             match shared.store.give_back(partition, &again).await {
-                Ok(jobs) => tracing::warn!(jobs, "the store had lost writes: jobs went back to their queues"),
+                Ok(jobs) => {
+                    tracing::warn!(jobs, "jobs that the store believed to be here went back to their queues")
+                }
                 Err(error) => tracing::warn!(%error, "jobs that are not here could not be given back yet"),
             }
         }

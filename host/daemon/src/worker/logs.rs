@@ -1,7 +1,7 @@
 //! What jobs say, on its way to the store.
 //!
-//! Lines gather for a moment and travel together. They never hold up a job: beyond [`WAITING_BYTES_MAX`] they are
-//! dropped, and counted. Where logs have a server of their own and that is away, they wait. Whoever must know that all
+//! Lines gather for a moment and travel together, those of each partition by themselves, so that one whose server is
+//! away holds up no other. They never hold up a job: beyond [`WAITING_BYTES_MAX`] they are dropped, and counted. Where logs have a server of their own and that is away, they wait. Whoever must know that all
 //! lines are written asks for a flush.
 
 use std::{
@@ -47,25 +47,31 @@ struct Waiting {
 /// The way in. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Logs {
-    entries: mpsc::UnboundedSender<Entry>,
+    /// One for each partition.
+    entries: Arc<[mpsc::UnboundedSender<Entry>]>,
     waiting: Arc<Waiting>,
 }
 
-/// Writes what comes in.
+/// Writes what comes in of one partition.
 pub(super) struct Writer {
     entries: mpsc::UnboundedReceiver<Entry>,
     waiting: Arc<Waiting>,
 }
 
-pub(super) fn channel() -> (Logs, Writer) {
-    let (sender, entries) = mpsc::unbounded_channel();
+pub(super) fn channel(partitions: u16) -> (Logs, Vec<Writer>) {
     let waiting = Arc::<Waiting>::default();
-    (Logs { entries: sender, waiting: waiting.clone() }, Writer { entries, waiting })
+    let pairs = (0..partitions).map(|_| {
+        let (sender, entries) = mpsc::unbounded_channel();
+        (sender, Writer { entries, waiting: waiting.clone() })
+    });
+    let (entries, writers): (Vec<_>, Vec<_>) = pairs.unzip();
+    (Logs { entries: entries.into(), waiting }, writers)
 }
 
 impl Logs {
     /// Hands over a line, JSON.
     pub(super) fn say(&self, id: JobId, line: String) {
+        let Some(entries) = self.entries.get(usize::from(id.partition())) else { return };
         let bytes = line.len();
         if self.waiting.bytes.fetch_add(bytes, Relaxed) + bytes > WAITING_BYTES_MAX {
             self.waiting.bytes.fetch_sub(bytes, Relaxed);
@@ -73,15 +79,24 @@ impl Logs {
             return;
         }
         // The writer lives as long as the process.
-        let _ = self.entries.send(Entry::Line(id, line));
+        let _ = entries.send(Entry::Line(id, line));
     }
 
-    /// Waits until all that was said is written, for a second at most.
-    pub(super) async fn flush(&self) {
+    /// Waits until all that jobs of a partition said is written, for a second at most.
+    pub(super) async fn flush(&self, partition: u16) {
+        let Some(entries) = self.entries.get(usize::from(partition)) else { return };
         let (answer, written) = oneshot::channel();
-        if self.entries.send(Entry::Flush(answer)).is_ok() {
+        if entries.send(Entry::Flush(answer)).is_ok() {
             let _ = tokio::time::timeout(FLUSH_MAX, written).await;
         }
+    }
+
+    /// The same for all partitions.
+    pub(super) async fn flush_all(&self) {
+        futures_util::future::join_all(
+            (0..).zip(self.entries.iter()).map(|(partition, _)| self.flush(partition)),
+        )
+        .await;
     }
 }
 

@@ -78,7 +78,7 @@ async fn serve() -> anyhow::Result<()> {
     let (reports, mut reports_out) = mpsc::unbounded_channel::<Report>();
     let (commits, commits_in): (Vec<_>, Vec<_>) =
         (0..store.partitions()).map(|_| mpsc::unbounded_channel()).unzip();
-    let (logs, writer) = logs::channel();
+    let (logs, writers) = logs::channel(store.partitions());
     let shared = Arc::new(Shared::new(
         config.clone(),
         store,
@@ -108,15 +108,16 @@ async fn serve() -> anyhow::Result<()> {
     for (partition, items) in (0..).zip(commits_in) {
         crate::task::spawn(commits::serve(shared.clone(), partition, items));
     }
-    crate::task::spawn(writer.serve(shared.store.clone()));
-    lease::register(&shared).await;
-    crate::task::spawn(lease::serve(shared.clone()));
+    for writer in writers {
+        crate::task::spawn(writer.serve(shared.store.clone()));
+    }
+    lease::hold(&shared).await;
     crate::task::spawn(lease::listen(shared.clone()));
     crate::task::spawn(lease::reconcile(shared.clone()));
     crate::task::spawn(routing::serve(shared.clone()));
     crate::task::spawn(claims::serve(shared.clone(), executors));
     crate::task::spawn(report(shared.clone()));
-    shared.report(Report::Ready { worker: shared.worker() });
+    shared.report(Report::Ready { worker: shared.worker().to_owned() });
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     // The terminal sends SIGINT to the whole group: the control process decides what it means.
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
@@ -150,13 +151,13 @@ async fn serve() -> anyhow::Result<()> {
 async fn drain(shared: &Shared) {
     shared.drain();
     let deadline = Instant::now() + Duration::from_millis(shared.config.worker.drain_ms);
-    while shared.in_flight() > 0 && Instant::now() < deadline {
+    while shared.held() > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // An orderly stop loses nothing that was said or counted.
-    shared.logs.flush().await;
+    shared.logs.flush_all().await;
     routing::tell(shared).await;
-    let left = shared.in_flight();
+    let left = shared.held();
     if left > 0 {
         tracing::warn!(
             jobs = left,
@@ -165,7 +166,7 @@ async fn drain(shared: &Shared) {
     }
     let worker = shared.worker();
     let goodbyes = (0..shared.store.partitions())
-        .map(|partition| tokio::time::timeout(GOODBYE_MAX, shared.store.retire(partition, &worker, false)));
+        .map(|partition| tokio::time::timeout(GOODBYE_MAX, shared.store.retire(partition, worker, false)));
     for goodbye in futures_util::future::join_all(goodbyes).await {
         match goodbye {
             Ok(Ok(_)) => {}

@@ -39,7 +39,7 @@ pub enum Order {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
-    /// Registered under this id, in the beginning and after a lost lease.
+    /// Registered under this id.
     Ready {
         /// The id under which the store knows this process.
         worker: String,

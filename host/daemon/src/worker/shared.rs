@@ -11,7 +11,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -189,10 +189,10 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// A slot may be free.
     pub(super) freed: Notify,
+    /// A partition is back whose jobs were dropped: it may believe that they are here.
+    pub(super) returned: Notify,
     reports: mpsc::UnboundedSender<Report>,
-    name: String,
-    worker: RwLock<String>,
-    generation: AtomicU32,
+    worker: String,
     plugins: RwLock<Arc<Plugins>>,
     running: Mutex<HashMap<JobId, Arc<Running>>>,
     /// Wishes about claims whose answer is still on its way.
@@ -210,7 +210,6 @@ pub(super) struct Shared {
     pub(super) graphs: native::Graphs,
     started: Instant,
     claimed_at_ms: AtomicU64,
-    nonce: String,
 }
 
 impl Shared {
@@ -229,9 +228,8 @@ impl Shared {
     ) -> anyhow::Result<Self> {
         let mut random = [0; 6];
         getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-        let nonce = hex::encode(random);
         Ok(Self {
-            worker: RwLock::new(format!("{name}.{nonce}.0")),
+            worker: format!("{name}.{}", hex::encode(random)),
             store,
             engine,
             redaction: config.redaction()?,
@@ -243,9 +241,8 @@ impl Shared {
             routes: Routes::default(),
             wake: Notify::new(),
             freed: Notify::new(),
+            returned: Notify::new(),
             reports,
-            name,
-            generation: AtomicU32::new(0),
             plugins: RwLock::default(),
             running: Mutex::default(),
             early: Mutex::default(),
@@ -258,21 +255,12 @@ impl Shared {
             graphs: native::Graphs::default(),
             started: Instant::now(),
             claimed_at_ms: AtomicU64::new(0),
-            nonce,
         })
     }
 
     /// The id under which the store knows this process.
-    pub(super) fn worker(&self) -> String {
-        self.worker.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// A new id: whatever was claimed under the old one is another's.
-    pub(super) fn renew_worker(&self) -> String {
-        let generation = self.generation.fetch_add(1, Relaxed) + 1;
-        let worker = format!("{}.{}.{generation}", self.name, self.nonce);
-        *self.worker.write().unwrap_or_else(PoisonError::into_inner) = worker.clone();
-        worker
+    pub(super) fn worker(&self) -> &str {
+        &self.worker
     }
 
     pub(super) fn plugins(&self) -> Arc<Plugins> {
@@ -351,6 +339,11 @@ impl Shared {
         self.in_flight.load(Relaxed)
     }
 
+    /// Jobs that are here, be it that their last commit is still under way.
+    pub(super) fn held(&self) -> usize {
+        self.running().len()
+    }
+
     /// Takes up claimed jobs. A job that is here under an older claim is dropped under that one.
     pub(super) fn enter(&self, token: &str, ids: &[JobId]) -> Vec<Arc<Running>> {
         let mut running = self.running();
@@ -384,18 +377,25 @@ impl Shared {
         entered
     }
 
-    /// Lets go of jobs. A job that was claimed again meanwhile has another handle and stays.
-    pub(super) fn leave<'a>(&self, jobs: impl Iterator<Item = (&'a JobId, &'a Arc<Running>)>) {
+    /// Lets go of a job.
+    pub(super) fn leave(&self, id: &JobId, running: &Arc<Running>) {
+        self.forget(std::iter::once((id, running)));
+        self.free(1);
+    }
+
+    /// Jobs are no longer here. A job that was claimed again meanwhile has another handle and stays.
+    pub(super) fn forget<'a>(&self, jobs: impl Iterator<Item = (&'a JobId, &'a Arc<Running>)>) {
         let mut running = self.running();
-        let mut left = 0;
         for (id, handle) in jobs {
             if running.get(id).is_some_and(|known| Arc::ptr_eq(known, handle)) {
                 running.remove(id);
             }
-            left += 1;
         }
-        drop(running);
-        self.in_flight.fetch_sub(left, Relaxed);
+    }
+
+    /// So many jobs make room for others.
+    pub(super) fn free(&self, jobs: usize) {
+        self.in_flight.fetch_sub(jobs, Relaxed);
         if self.capacity() >= self.claim_at_least() {
             self.freed.notify_one();
         }
@@ -462,15 +462,22 @@ impl Shared {
         self.running().contains_key(id)
     }
 
-    /// Drops every job that is held now.
-    pub(super) fn drop_all(&self) -> usize {
+    /// Drops every job of a partition that is held now; answers how many there are.
+    pub(super) fn drop_all(&self, partition: u16) -> usize {
         let running = self.running();
-        running.values().for_each(|one| one.want(Wish::Drop));
-        running.len()
+        let mut dropped = 0;
+        for (_, one) in running.iter().filter(|(id, _)| id.partition() == partition) {
+            one.want(Wish::Drop);
+            dropped += 1;
+        }
+        dropped
     }
 
-    /// Pauses the jobs named, and no others.
+    /// Pauses the jobs named.
     pub(super) fn pause(&self, ids: &[JobId]) {
+        if ids.is_empty() {
+            return;
+        }
         let wanted: HashSet<_> = ids.iter().collect();
         for (id, running) in self.running().iter() {
             if wanted.contains(id) {

@@ -28,7 +28,7 @@ impl Job<'_> {
         let then = match stop {
             Stop::Gone => {
                 self.trace.taken_away();
-                self.shared.leave(std::iter::once((&self.id, self.running)));
+                self.shared.leave(&self.id, self.running);
                 return;
             }
             Stop::Paused => Then::PausedAsAsked,
@@ -121,7 +121,7 @@ impl Job<'_> {
         let item = self.item(commit, Some(reply));
         self.shared.commit(item);
         let paused = matches!(answer.await, Ok(CommitAnswer::Done(State::Paused) | CommitAnswer::Already));
-        self.shared.leave(std::iter::once((&self.id, self.running)));
+        self.shared.leave(&self.id, self.running);
         if paused
             && let Err(error) = self.shared.store.control(&self.id, waymark_job::Control::Restart, None).await
         {

@@ -464,7 +464,7 @@ impl Job<'_> {
     /// Whoever sees the end of a job sees its whole log.
     async fn flush_logs(&self) {
         if self.spoke.load(Relaxed) {
-            self.shared.logs.flush().await;
+            self.shared.logs.flush(self.claim.partition).await;
         }
     }
 
