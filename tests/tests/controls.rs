@@ -1,10 +1,16 @@
 //! What an operator can ask of a job: every control on every state, a hundred controls at once, and how soon a
 //! pause happens.
 
+mod support;
+
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+use support::done;
 use waymark_tests::{
-    World, at_once,
+    World, at_once, binary,
     client::{Answer, Client, is_ended},
     eventually,
     host::Host,
@@ -21,10 +27,10 @@ const TABLE: &str = "
 state     | pause           | resume          | restart         | older             | none              | cancel           | delete
 queued    | 202 paused      | 202 queued      | 409 wrong-state | 409 wrong-state   | 409 wrong-state   | 202 cancelled    | 204 gone
 running   | 202 paused      | 202 running     | 409 wrong-state | 409 wrong-state   | 409 wrong-state   | 202 cancelled    | 204 gone
-scheduled | 202 paused      | 409 wrong-state | 409 wrong-state | 409 wrong-state   | 409 wrong-state   | 202 cancelled    | 204 gone
-waiting   | 202 paused      | 409 wrong-state | 409 wrong-state | 409 wrong-state   | 409 wrong-state   | 202 cancelled    | 204 gone
-children  | 202 paused      | 409 wrong-state | 409 wrong-state | 409 wrong-state   | 409 wrong-state   | 202 cancelled    | 204 gone
-paused    | 202 paused      | 202 queued      | 202 queued      | 202 queued        | 404 no-checkpoint | 202 cancelled    | 204 gone
+scheduled | 202 paused      | 202 scheduled   | 409 wrong-state | 409 wrong-state   | 409 wrong-state   | 202 cancelled    | 204 gone
+waiting   | 202 paused      | 202 waiting     | 409 wrong-state | 409 wrong-state   | 409 wrong-state   | 202 cancelled    | 204 gone
+children  | 202 paused      | 202 waiting     | 409 wrong-state | 409 wrong-state   | 409 wrong-state   | 202 cancelled    | 204 gone
+paused    | 202 paused      | 202 waiting     | 202 queued      | 202 queued        | 404 no-checkpoint | 202 cancelled    | 204 gone
 succeeded | 409 wrong-state | 409 wrong-state | 202 queued      | 202 queued        | 404 no-checkpoint | 409 wrong-state  | 204 gone
 failed    | 409 wrong-state | 409 wrong-state | 202 queued      | 202 queued        | 404 no-checkpoint | 409 wrong-state  | 204 gone
 cancelled | 409 wrong-state | 409 wrong-state | 202 queued      | 202 queued        | 404 no-checkpoint | 202 cancelled    | 204 gone
@@ -205,6 +211,49 @@ fn assert_sound(host: &Client) {
         (agree || jobs.len() == 1000).then_some(())
     });
     assert!(seen["jobs"].as_array().expect("jobs").len() < 1000, "too many jobs to compare");
+}
+
+#[test]
+fn a_job_that_sleeps_or_waits_does_so_again_when_it_is_resumed() {
+    let world = World::new(EVERY_STEP);
+    let host = world.host(&["counter"]);
+    let counter = |input: Value| host.submit(&json!({"type": "counter", "input": input}));
+    let signal =
+        |id: &str, payload: Value| host.post(&format!("/api/v1/jobs/{id}/signals/go"), &payload).expect(202);
+    let paused = |id: &str| {
+        host.control(id, "pause").expect(202);
+        host.reaches(id, "paused")
+    };
+    let waits = counter(json!({"steps": 6, "await_signal": "go"}));
+    let before = host.reaches(&waits, "waiting");
+    paused(&waits);
+    let page = host.get(&format!("/jobs/{waits}"));
+    let shown = page.body.as_str().expect("a page");
+    assert!(shown.contains("when resumed: waiting for go"), "{shown}");
+    let mut resume = Command::new(binary());
+    let said = done(resume.args(["job", "resume", &waits, "--url", &host.url])).expect("it resumes");
+    assert!(said.contains("is waiting"), "{said}");
+    let after = host.job(&waits);
+    assert_eq!((&after["status"], &after["step"]), (&json!("waiting"), &before["step"]), "{after}");
+    signal(&waits, json!("late"));
+    let result = host.result(&waits);
+    assert_eq!((&result["sum"], &result["signal"]), (&json!(21), &json!("late")));
+
+    // What comes while it is paused is not lost, and nothing is waited for then.
+    let heard = counter(json!({"steps": 6, "await_signal": "go"}));
+    host.reaches(&heard, "waiting");
+    paused(&heard);
+    signal(&heard, json!("meanwhile"));
+    assert_eq!(host.job(&heard)["status"], "paused");
+    assert_eq!(host.control(&heard, "resume").expect(202)["status"], "queued");
+    assert_eq!(host.result(&heard)["signal"], "meanwhile");
+
+    let delayed = json!({"type": "counter", "delay_ms": 3_600_000, "input": {"steps": 2}});
+    let sleeps = host.submit(&delayed);
+    let due = host.job(&sleeps)["not_before"].clone();
+    paused(&sleeps);
+    let resumed = host.control(&sleeps, "resume").expect(202);
+    assert_eq!((&resumed["status"], &resumed["not_before"]), (&json!("scheduled"), &due), "{resumed}");
 }
 
 fn steps(outputs: &[Value]) -> Vec<u64> {

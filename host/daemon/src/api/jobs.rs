@@ -379,11 +379,10 @@ pub(crate) async fn control(
             tracing::info!(job_id = %id, correlation_id, control = control.name(), "control accepted");
             Ok(reply(StatusCode::ACCEPTED, &Job::new(&view, Include::ALL)))
         }
-        ControlAnswer::Refused(state) => Err(Problem::new(
-            Code::WrongState,
-            format!("The job is {}: {}.", state.name(), fitting(control, state)),
-        )
-        .met(state)),
+        ControlAnswer::Refused(state) => {
+            Err(Problem::new(Code::WrongState, format!("The job is {}: {}.", state.name(), fitting(control)))
+                .met(state))
+        }
         ControlAnswer::NoCheckpoint => Err(Problem::new(
             Code::NoCheckpoint,
             format!(
@@ -400,17 +399,17 @@ pub(crate) async fn control(
 }
 
 /// What to do instead.
-fn fitting(control: Control, state: State) -> &'static str {
+fn fitting(control: Control) -> &'static str {
     match control {
         Control::Pause | Control::Cancel => "it has ended, there is nothing left to stop",
-        Control::Resume if state.is_ended() => "only a paused job resumes; restart runs an ended job again",
-        Control::Resume => "only a paused job resumes",
+        Control::Resume => "only a paused job resumes; restart runs an ended job again",
         Control::Retry => "only a failed job is tried again; restart runs any ended job again",
         Control::Restart => "pause or cancel it first; only a paused or ended job restarts",
     }
 }
 
-/// Stops the job at the end of its step; it keeps its place.
+/// Stops the job: a running one at the end of its step, any other at once. It keeps its place. While it is paused, the time
+/// until which it sleeps goes on, and signals and ends of children that it waits for are kept.
 #[utoipa::path(
     post, path = "/api/v1/jobs/{id}/pause", tag = "jobs", operation_id = "pause_job",
     params(("id" = String, Path, description = "The job's id.")),
@@ -420,11 +419,13 @@ pub(super) async fn pause(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> 
     control(&service, id, Control::Pause, None).await
 }
 
-/// Puts a paused job back into its queue; it goes on from its last checkpoint.
+/// Lets a paused job go on from its last checkpoint: it goes back to its queue. One that slept or waited sleeps or waits
+/// again, unless its time, its signal or the end of its children has come meanwhile. A job that is not paused stays as it
+/// is.
 #[utoipa::path(
     post, path = "/api/v1/jobs/{id}/resume", tag = "jobs", operation_id = "resume_job",
     params(("id" = String, Path, description = "The job's id.")),
-    responses((status = 202, description = "Queued again.", body = Job)),
+    responses((status = 202, description = "Queued, scheduled or waiting again; or as it was.", body = Job)),
 )]
 pub(super) async fn resume(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
     control(&service, id, Control::Resume, None).await

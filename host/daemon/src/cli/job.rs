@@ -39,7 +39,7 @@ pub enum JobCommand {
         #[arg(required = true)]
         ids: Vec<String>,
     },
-    /// Let paused jobs go on from their last checkpoint.
+    /// Let paused jobs go on from their last checkpoint; those that slept or waited do so again until it is time.
     Resume {
         /// Ids of jobs.
         #[arg(required = true)]

@@ -37,6 +37,16 @@ pub(super) fn state(view: &View) -> Markup {
         (badge(view.state.name()))
         @if view.pause_pending { span.note { "pauses after its step" } }
         @else if let (State::Waiting, Some(signal)) = (view.state, &view.record.signal) { span.note { "for " (signal) } }
+        @else if let Some(then) = when_resumed(view) { span.note { "when resumed: " (then) } }
+    }
+}
+
+/// What a paused job goes back to that slept or waited, unless that has come meanwhile.
+fn when_resumed(view: &View) -> Option<String> {
+    let parked = view.record.parked.filter(|_| view.state == State::Paused)?;
+    match (State::from_letter(parked)?, &view.record.signal) {
+        (State::Waiting, Some(signal)) => Some(format!("waiting for {signal}")),
+        (state, _) => Some(state.name().to_owned()),
     }
 }
 
