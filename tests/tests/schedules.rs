@@ -238,14 +238,31 @@ fn the_command_line_does_all_that_the_api_does() {
         let mut command = Command::new(binary());
         done(command.arg("schedule").args(arguments).args(["--url", &host.url]))
     };
-    cli(&["put", "s", "noop", "{}", "--cron", "0 3 * * *", "--timezone", "Europe/Berlin", "--tag", "x"])
-        .unwrap();
+    let when = ["--cron", "0 3 * * *", "--timezone", "Europe/Berlin"];
+    let what =
+        ["--tag", "x", "--unique-key", "k", "--unique-for", "1h", "--flow-key", "a b", "--weight", "2"];
+    cli(&[&["put", "s", "noop", "{}"][..], &when[..], &what[..]].concat()).unwrap();
     assert!(cli(&["list"]).unwrap().contains("0 3 * * * (Europe/Berlin)"));
     assert!(cli(&["pause", "s"]).unwrap().contains("paused"));
     assert!(cli(&["run", "s"]).unwrap().starts_with("job "));
     assert!(cli(&["resume", "s"]).unwrap().contains("active"));
     let shown: Value = serde_json::from_str(&cli(&["show", "s", "--json"]).unwrap()).unwrap();
     assert_eq!((&shown["fired"], &shown["job"]["tags"]), (&json!(1), &json!(["x"])));
+    for (field, value) in [
+        ("unique_key", json!("k")),
+        ("unique_for_ms", json!(3_600_000)),
+        ("flow_key", json!("a b")),
+        ("weight", json!(2)),
+    ] {
+        assert_eq!(shown["job"][field], value, "{field}");
+    }
+    // The key is taken for an hour: the job that has it is answered.
+    let ran = cli(&["run", "s"]).unwrap();
+    assert_eq!(ran, format!("job {}\n", shown["last_job"].as_str().unwrap()));
+    let shown: Value = serde_json::from_str(&cli(&["show", "s", "--json"]).unwrap()).unwrap();
+    assert_eq!(shown["history"][0]["note"], "unique");
+    let wrong = cli(&["put", "s", "noop", "--every", "1h", "--replace-input"]).unwrap_err();
+    assert!(wrong.contains("--unique-key"), "{wrong}");
     assert_eq!(cli(&["next", "--every", "1h", "--limit", "3"]).unwrap().lines().count(), 3);
     let wrong = cli(&["put", "s", "noop", "--cron", "0 3 * *"]).unwrap_err();
     assert!(wrong.contains("/cron"), "{wrong}");

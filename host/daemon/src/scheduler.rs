@@ -161,6 +161,9 @@ impl Service {
         if self.store.is_away(partition) {
             return Ok(LOOK);
         }
+        if self.store.schedules_owe(partition).await? {
+            self.store.settle_schedules(partition).await?;
+        }
         let now_ms = self.store.now_ms().await?;
         let Some(due_ms) = self.store.next_schedule_ms(partition).await? else { return Ok(LOOK) };
         if due_ms > now_ms {

@@ -70,6 +70,9 @@ pub struct Schedule {
     pub max_runs: Option<u64>,
     /// What it does.
     pub work: Work,
+    /// Where the job that has its job's unique key waits and never ran, that one gets the schedule's input.
+    #[serde(default)]
+    pub replace_input: bool,
     /// The configuration file of a host holds it.
     #[serde(default)]
     pub from_file: bool,
@@ -207,6 +210,7 @@ impl Action {
             ends_ms: None,
             max_runs: None,
             work: Work::Action(self),
+            replace_input: false,
             from_file: false,
         }
     }

@@ -302,7 +302,7 @@ fn control_answer(answer: &str) -> Result<ControlAnswer, Error> {
 }
 
 /// Jobs with the same text share a partition: a key is looked up where it was kept, and a limit counts there.
-fn home<'a>(job: &'a NewJob, limits: &limits::Known) -> Option<Cow<'a, str>> {
+pub(crate) fn home<'a>(job: &'a NewJob, limits: &limits::Known) -> Option<Cow<'a, str>> {
     let spec = &job.spec;
     let key = job.idempotency_key.as_deref().or(spec.unique_key.as_deref());
     if let Some(key) = key {

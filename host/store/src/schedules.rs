@@ -3,13 +3,17 @@
 //! Who fires reads the schedules that are due, computes what is to be done ([`StoredSchedule::firing`]), and asks the
 //! store to do it ([`Store::fire`]). The store does so only where nothing has changed since, so that any number of
 //! hosts may ask at once.
+//!
+//! A job whose partition follows from a key (a unique key, or a limit of its queue) is created there and not here: that
+//! it is owed is noted in the call that fires, with its id, and whoever finds the note creates it
+//! ([`Store::settle_schedules`]).
 
 use crate::{Error, NewJob, Store, jobs};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use waymark_job::{
-    Firing, JobId, Schedule,
-    schedule::{Due, Invalid, TAG, Work},
+    Control, Firing, JobId, Schedule,
+    schedule::{Due, Invalid, Overlap, TAG, Work},
 };
 
 /// Schedules looked at in one call.
@@ -63,7 +67,8 @@ pub struct Fired {
     /// The job that was made.
     #[serde(rename = "j", default)]
     pub job: Option<JobId>,
-    /// Why none was made: `overlap`, `waiting` or `missed`; what was done, of schedules that make no jobs.
+    /// Why none was made: `overlap`, `waiting`, `missed`, `unique` (`job` has the unique key) or `limit`; what was done,
+    /// of schedules that make no jobs.
     #[serde(rename = "w", default)]
     pub note: Option<String>,
     /// How many times, where it stands for several.
@@ -96,8 +101,12 @@ pub enum PutAnswer {
 /// What became of one planned time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A job was made.
+    /// A job was made, or will be when its partition answers.
     Job(JobId),
+    /// This job has the unique key: none was made.
+    Unique(JobId),
+    /// The limits of its queue let no more jobs wait: none was made.
+    Refused,
     /// The caller does it, and says so with [`Store::schedule_ran`].
     Action,
     /// The job made last has not ended: left out.
@@ -333,42 +342,150 @@ impl Store {
             let mut call = self.call(&self.inner.scripts.schedule_fire, partition);
             call.arg(self.control_channel());
             let mut ids = Vec::new();
+            let mut owes = false;
             for FireRequest { stored: StoredSchedule { schedule, state }, due, error, asked } in piece {
                 call.arg(&schedule.name).arg(state.rev).arg(text(state.next_ms)).arg(text(state.waiting_ms));
                 let next = due.next_ms.map(|next_ms| schedule.due_ms(next_ms));
                 call.arg(text(due.next_ms)).arg(text(next)).arg(due.missed);
                 call.arg(error.as_deref().unwrap_or("")).arg(schedule.overlap.name());
-                call.arg(text(schedule.max_runs)).arg(due.times.len());
+                call.arg(text(schedule.max_runs));
+                call.arg(self.last_job(partition, schedule, state).await).arg(due.times.len());
                 let mut made = Vec::with_capacity(due.times.len());
                 for planned_ms in &due.times {
-                    call.arg(*planned_ms).arg(if *asked { "M" } else { "" });
-                    let id = JobId::fired(&schedule.name, *planned_ms, now_ms, partition);
-                    match &schedule.work {
-                        Work::Job(spec) => {
-                            let mut spec = (**spec).clone();
-                            spec.tags.push(format!("{TAG}{}", schedule.name));
-                            spec.schedule =
-                                Some(Firing { name: schedule.name.clone(), planned_ms: *planned_ms });
-                            let mut job = [NewJob { id: Some(id), spec, ..NewJob::default() }];
-                            self.settle(&mut job).await?;
-                            for job in &job {
-                                jobs::new_job(&mut call, job)?;
-                            }
-                        }
-                        Work::Action(_) => {
-                            call.arg(&[""; 6][..]);
-                        }
+                    call.arg(*planned_ms);
+                    let asked = if *asked { "M" } else { "" };
+                    let id = |partition| JobId::fired(&schedule.name, *planned_ms, now_ms, partition);
+                    let Work::Job(spec) = &schedule.work else {
+                        call.arg(asked).arg(&[""; 6][..]);
+                        made.push(id(partition));
+                        continue;
+                    };
+                    let mut spec = (**spec).clone();
+                    spec.tags.push(format!("{TAG}{}", schedule.name));
+                    spec.schedule = Some(Firing { name: schedule.name.clone(), planned_ms: *planned_ms });
+                    let replaces_input = schedule.replace_input;
+                    let mut job = [NewJob { spec, replaces_input, ..NewJob::default() }];
+                    let limits = self.settle(&mut job).await?;
+                    for job in &mut job {
+                        let home = jobs::home(job, &limits).map(|key| self.partition_of_key(&key));
+                        call.arg(if home.is_some() { format!("{asked}O") } else { asked.to_owned() });
+                        owes |= home.is_some();
+                        let id = id(home.unwrap_or(partition));
+                        job.id = Some(id);
+                        jobs::new_job(&mut call, job)?;
+                        made.push(id);
                     }
-                    made.push(id);
                 }
                 ids.push(made);
             }
             let letters: Vec<String> = call.run().await?;
+            let settled = if owes { self.settle_schedules(partition).await } else { Ok(HashMap::new()) };
+            let settled = settled.unwrap_or_else(|error| {
+                tracing::warn!(%error, partition, "jobs that schedules owe are made later");
+                HashMap::new()
+            });
             for (letters, ids) in letters.iter().zip(ids) {
-                answers.push(outcomes(letters, &ids)?);
+                answers.push(outcomes(letters, &ids, &settled)?);
             }
         }
         Ok(answers)
+    }
+
+    /// The job that a schedule made last, behind what is known of it: see `schedule_fire.lua`.
+    async fn last_job(&self, partition: u16, schedule: &Schedule, state: &ScheduleState) -> String {
+        let Some(id) = state.job else { return String::new() };
+        let home = id.partition();
+        if home == partition || schedule.overlap == Overlap::Allow {
+            return format!("H{id}");
+        }
+        // What cannot be seen may still run.
+        let ended = !self.is_away(home)
+            && match self.views(home, &[id]).await {
+                Ok(views) => views.first().is_none_or(|view| view.state.is_ended()),
+                Err(error) => {
+                    tracing::warn!(%error, schedule = schedule.name, "the job made last cannot be seen");
+                    false
+                }
+            };
+        format!("{}{id}", if ended { 'E' } else { 'S' })
+    }
+
+    /// Creates the jobs that schedules of a partition owe. Answers what became of each that is settled. Any number of
+    /// hosts may do so at once, and as often as they like.
+    ///
+    /// # Errors
+    /// The partition does not answer. Where that of a job does not, it stays owed.
+    pub async fn settle_schedules(&self, partition: u16) -> Result<HashMap<JobId, Outcome>, Error> {
+        let (mut owed, mut cursor) = (Vec::new(), b"0".to_vec());
+        loop {
+            let mut call = self.call(&self.inner.scripts.schedule_owed, partition);
+            let mut page = call.arg(&cursor).run::<Vec<Vec<u8>>>().await?.into_iter();
+            cursor = page.next().unwrap_or_else(|| b"0".to_vec());
+            owed.extend(page);
+            if cursor == b"0" {
+                break;
+            }
+        }
+        let mut owed: Vec<_> = owed.chunks_exact(10).collect();
+        // A job that is to take the place of another comes after it.
+        owed.sort_by_key(|entry| {
+            std::str::from_utf8(&entry[1]).ok().and_then(|time| time.parse::<u64>().ok())
+        });
+        let mut settled = HashMap::new();
+        for entry in owed {
+            let id = jobs::parse_id(&entry[4])?;
+            if self.is_away(id.partition()) {
+                continue;
+            }
+            match self.create_owed(&id, entry).await {
+                Ok((outcome, letter, other)) => {
+                    let mut call = self.call(&self.inner.scripts.schedule_settle, partition);
+                    call.arg(&entry[0]).arg(id.as_str()).arg(&entry[1]).arg(&entry[3]).arg(letter);
+                    let _: u8 = call.arg(other.as_ref().map_or("", JobId::as_str)).run().await?;
+                    settled.insert(id, outcome);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, job_id = %id, "a job that a schedule owes is made later")
+                }
+            }
+        }
+        Ok(settled)
+    }
+
+    /// What became of an owed job: for the caller, and for the schedule.
+    async fn create_owed(
+        &self,
+        id: &JobId,
+        entry: &[Vec<u8>],
+    ) -> Result<(Outcome, &'static str, Option<JobId>), Error> {
+        if !entry[2].is_empty() {
+            self.control(&jobs::parse_id(&entry[2])?, Control::Cancel, None).await?;
+        }
+        let mut call = self.call(&self.inner.scripts.create, id.partition());
+        call.arg(self.control_channel()).arg(&entry[4..]);
+        let answers: Vec<String> = call.run().await?;
+        let answer = answers.get(1).map(String::as_str).unwrap_or_default();
+        match answer.chars().next() {
+            Some('L') => Ok((Outcome::Refused, "L", None)),
+            // The kind, the letter of the state, the id.
+            Some('E' | 'U') => match jobs::parse_id(answer.as_bytes().get(2..).unwrap_or_default())? {
+                // It was created by a call whose answer was lost, or by another host.
+                own if own == *id => Ok((Outcome::Job(own), "C", None)),
+                other => Ok((Outcome::Unique(other), "E", Some(other))),
+            },
+            _ => Ok((Outcome::Job(*id), "C", None)),
+        }
+    }
+
+    /// Do schedules of a partition owe jobs?
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn schedules_owe(&self, partition: u16) -> Result<bool, Error> {
+        let mut command = redis::cmd("HLEN");
+        command.arg(format!("{}schedo", self.head(partition)));
+        let owed: u64 = self.inner.link.any(&command).await?;
+        Ok(owed > 0)
     }
 
     /// Fires a schedule now, whether it is paused or not, and leaves its planned times as they are. `None` where there
@@ -451,12 +568,17 @@ fn text(number: Option<u64>) -> String {
     number.map(|number| number.to_string()).unwrap_or_default()
 }
 
-fn outcomes(letters: &str, ids: &[JobId]) -> Result<Option<Vec<Outcome>>, Error> {
+fn outcomes(
+    letters: &str,
+    ids: &[JobId],
+    settled: &HashMap<JobId, Outcome>,
+) -> Result<Option<Vec<Outcome>>, Error> {
     if letters == "L" {
         return Ok(None);
     }
     let outcome = |(letter, id): (char, &JobId)| match letter {
         'C' => Ok(Outcome::Job(*id)),
+        'O' => Ok(settled.get(id).copied().unwrap_or(Outcome::Job(*id))),
         'A' => Ok(Outcome::Action),
         'S' => Ok(Outcome::Overlap),
         'W' => Ok(Outcome::Waits),

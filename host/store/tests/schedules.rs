@@ -4,10 +4,11 @@ mod support;
 
 use support::{TYPE, World, now_ms, spec};
 use waymark_job::{
-    Control, JobId, Schedule, State,
+    Control, JobId, Schedule, Spec, State,
+    flow::{Limits, WhenFull},
     schedule::{Action, CatchUp, Overlap, Timing, Work},
 };
-use waymark_store::{Error, FireRequest, Outcome, PutAnswer, StoredSchedule, Then};
+use waymark_store::{Error, FireRequest, NewJob, Outcome, PutAnswer, StoredSchedule, Then};
 
 fn seconds(overlap: Overlap) -> Schedule {
     Schedule {
@@ -405,4 +406,163 @@ async fn damaged_indexes_and_counts_are_mended() {
     assert!(world.store.reconcile().await.unwrap() >= 12);
     world.check_ledger();
     assert_eq!(world.store.reconcile().await.unwrap(), 0);
+}
+
+/// A world of four partitions, and a unique key that belongs to another one than the schedule.
+async fn wide() -> (World, String) {
+    let world = World::with(|options| options.partitions = 4).await;
+    let home = world.store.partition_of_key("s");
+    let mut keys = (0..).map(|number| format!("key {number}"));
+    let key = keys.find(|key| world.store.partition_of_key(key) != home).unwrap();
+    (world, key)
+}
+
+fn unique(overlap: Overlap, key: &str) -> Schedule {
+    let spec = Spec { unique_key: Some(key.to_owned()), ..spec(TYPE) };
+    Schedule { work: Work::Job(Box::new(spec)), ..seconds(overlap) }
+}
+
+/// The same as [`fire`], where the schedule is.
+async fn fire_there(world: &World) -> Outcome {
+    let partition = world.store.partition_of_key("s");
+    let stored = stored(world).await;
+    let now = stored.state.waiting_ms.or(stored.state.next_ms).unwrap();
+    let answers = world.store.fire(partition, &[stored.firing(now)], now).await.unwrap();
+    answers[0].as_ref().unwrap()[0]
+}
+
+async fn notes(world: &World) -> Vec<(Option<JobId>, Option<String>)> {
+    let history = world.store.schedule_history("s").await.unwrap();
+    history.into_iter().map(|fired| (fired.job, fired.note)).collect()
+}
+
+#[tokio::test]
+async fn a_unique_key_decides_where_the_job_of_a_schedule_lies_and_stands_for_one_job() {
+    let (world, key) = wide().await;
+    let home = world.store.partition_of_key("s");
+    world.store.put_schedule(&unique(Overlap::Allow, &key), None).await.unwrap();
+    let stored_before = stored(&world).await;
+    let next_ms = stored_before.state.next_ms.unwrap();
+    let request = [stored_before.firing(next_ms)];
+    let answers =
+        futures_util::future::join_all((0..8).map(|_| world.store.fire(home, &request, next_ms))).await;
+    let fired: Vec<_> = answers.into_iter().filter_map(|answer| answer.unwrap().pop().unwrap()).collect();
+    assert_eq!(fired.len(), 1);
+    let first = job(fired[0][0]);
+    assert_eq!(first.partition(), world.store.partition_of_key(&key));
+    let view = world.store.get(&first).await.unwrap().unwrap();
+    assert_eq!((view.spec.unique_key.as_deref(), view.state), (Some(key.as_str()), State::Queued));
+    assert_eq!(view.spec.schedule.unwrap().planned_ms, next_ms);
+
+    // It stands for those that a caller asks for, and for later times.
+    let asked = NewJob { spec: Spec { unique_key: Some(key), ..spec(TYPE) }, ..NewJob::default() };
+    let created = world.store.create(vec![asked.clone()]).await.unwrap().pop().unwrap();
+    assert_eq!((created.id, created.existing), (first, true));
+    assert_eq!(fire_there(&world).await, Outcome::Unique(first));
+    assert_eq!(notes(&world).await, [(Some(first), Some("unique".into())), (Some(first), None)]);
+    let state = stored(&world).await.state;
+    assert_eq!((state.job, state.fired), (Some(first), 2));
+
+    // A caller's job stands for those of the schedule, which goes on to name its own as the one made last.
+    world.store.control(&first, Control::Cancel, None).await.unwrap();
+    let callers = world.store.create(vec![asked]).await.unwrap().pop().unwrap();
+    assert!(!callers.existing);
+    assert_eq!(fire_there(&world).await, Outcome::Unique(callers.id));
+    assert_eq!(stored(&world).await.state.job, Some(first));
+    world.store.control(&callers.id, Control::Cancel, None).await.unwrap();
+    let second = job(fire_there(&world).await);
+    assert_ne!(second, first);
+    assert_eq!(stored(&world).await.state.job, Some(second));
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_job_that_could_not_be_made_is_owed_and_made_once_by_whoever_finds_it() {
+    let (world, key) = wide().await;
+    let home = world.store.partition_of_key("s");
+    world.store.put_schedule(&unique(Overlap::Skip, &key), None).await.unwrap();
+    // The partition of the key takes no jobs.
+    let jobs = format!("{{wm{}}}:jobs", world.store.partition_of_key(&key));
+    let mut connection = world.redis.connection();
+    redis::cmd("SET").arg(&jobs).arg("in the way").exec(&mut connection).unwrap();
+    let owed = job(fire_there(&world).await);
+    assert!(world.store.schedules_owe(home).await.unwrap());
+    assert!(notes(&world).await.is_empty());
+    // It counts as one that has not ended.
+    assert_eq!(fire_there(&world).await, Outcome::Overlap);
+    redis::cmd("DEL").arg(&jobs).exec(&mut connection).unwrap();
+    let settled = futures_util::future::join_all((0..4).map(|_| world.store.settle_schedules(home))).await;
+    assert!(settled.iter().any(|settled| settled.as_ref().unwrap().get(&owed) == Some(&Outcome::Job(owed))));
+    assert!(!world.store.schedules_owe(home).await.unwrap());
+    assert_eq!(world.state(&owed).await, State::Queued);
+    let all = world.store.list(&waymark_store::Filter::default(), 10, None).await.unwrap().jobs;
+    assert_eq!(all.iter().map(|view| view.id).collect::<Vec<_>>(), [owed]);
+    assert_eq!(notes(&world).await, [(Some(owed), None), (None, Some("overlap".into()))]);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn overlap_is_kept_to_where_the_job_made_last_lies_in_another_partition() {
+    let (world, key) = wide().await;
+    world.store.put_schedule(&unique(Overlap::Skip, &key), None).await.unwrap();
+    let first = job(fire_there(&world).await);
+    assert_eq!(fire_there(&world).await, Outcome::Overlap);
+    world.store.control(&first, Control::Cancel, None).await.unwrap();
+    let second = job(fire_there(&world).await);
+
+    world.store.put_schedule(&unique(Overlap::QueueOne, &key), None).await.unwrap();
+    assert_eq!(fire_there(&world).await, Outcome::Waits);
+    assert_eq!(fire_there(&world).await, Outcome::Waits);
+    world.store.control(&second, Control::Cancel, None).await.unwrap();
+    let third = job(fire_there(&world).await);
+
+    world.store.put_schedule(&unique(Overlap::CancelRunning, &key), None).await.unwrap();
+    let fourth = job(fire_there(&world).await);
+    assert_eq!(world.state(&third).await, State::Cancelled);
+    assert_eq!(world.state(&fourth).await, State::Queued);
+    // What was computed before somebody else made a job does not fire.
+    let home = world.store.partition_of_key("s");
+    let before = stored(&world).await;
+    let now = before.state.next_ms.unwrap();
+    let ran = world.store.run_schedule("s").await.unwrap().unwrap().0;
+    assert_eq!(stored(&world).await.state.job, Some(job(ran)));
+    assert_eq!(world.store.fire(home, &[before.firing(now)], now).await.unwrap(), [None]);
+    assert_eq!(world.state(&fourth).await, State::Cancelled);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn jobs_of_a_schedule_keep_to_what_their_queue_does_when_it_is_full() {
+    let (world, _) = wide().await;
+    let limits: Limits =
+        serde_json::from_value(serde_json::json!({"concurrency": 1, "when_full": "reject"})).unwrap();
+    world.store.set_limits(TYPE, Some(&limits)).await.unwrap();
+    world.store.put_schedule(&seconds(Overlap::Allow), None).await.unwrap();
+    let first = job(fire_there(&world).await);
+    assert_eq!(first.partition(), world.store.partition_of_key(TYPE), "where the limit counts");
+    assert_eq!(fire_there(&world).await, Outcome::Refused);
+    assert_eq!(notes(&world).await, [(None, Some("limit".into())), (Some(first), None)]);
+    assert_eq!(stored(&world).await.state.job, Some(first));
+    let limits = Limits { when_full: WhenFull::Replace, ..limits };
+    world.store.set_limits(TYPE, Some(&limits)).await.unwrap();
+    let second = job(fire_there(&world).await);
+    let third = job(fire_there(&world).await);
+    assert_eq!(world.state(&second).await, State::Cancelled, "the newest that waits makes room");
+    assert_eq!(world.state(&third).await, State::Queued);
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn a_schedule_replaces_the_input_of_the_job_that_has_its_key_and_waits() {
+    let (world, key) = wide().await;
+    let mut schedule = Schedule { replace_input: true, ..unique(Overlap::Allow, &key) };
+    world.store.put_schedule(&schedule, None).await.unwrap();
+    let first = job(fire_there(&world).await);
+    if let Work::Job(spec) = &mut schedule.work {
+        spec.input = r#"{"newer":true}"#.into();
+    }
+    world.store.put_schedule(&schedule, None).await.unwrap();
+    assert_eq!(fire_there(&world).await, Outcome::Unique(first));
+    assert_eq!(world.store.get(&first).await.unwrap().unwrap().spec.input, r#"{"newer":true}"#);
+    world.check_ledger();
 }

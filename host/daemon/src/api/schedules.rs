@@ -15,7 +15,8 @@ use std::sync::Arc;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::{IntoParams, ToSchema};
 use waymark_job::{
-    JobId, RetryPolicy, Schedule, Spec,
+    JobId, RetryPolicy, Schedule, Spec, flow,
+    record::UniqueUntil,
     schedule::{self, CatchUp, Overlap, RESERVED, Timing, Work},
 };
 use waymark_store::{Fired, NewJob, Outcome, PutAnswer, StoredSchedule, WebhookRule};
@@ -87,7 +88,7 @@ pub struct ScheduleRequest<'a> {
     /// It does not fire. Default: the switch stays as it is.
     #[serde(default)]
     paused: Option<bool>,
-    /// The job to make, without `delay_ms`, `not_before` and `unique_key`.
+    /// The job to make, without `delay_ms` and `not_before`. A time that finds its `unique_key` taken makes none.
     #[serde(borrow)]
     #[schema(value_type = Submission)]
     job: &'a RawValue,
@@ -147,6 +148,7 @@ impl Definition {
         }
         let asked: ScheduleRequest<'_> = request::json(text)?;
         let timing = timing(asked.cron, asked.every_ms, asked.anchor.as_deref(), asked.at.as_deref(), wrong)?;
+        let (spec, replace_input) = template(asked.job, input_bytes_max, endpoints)?;
         let schedule = Schedule {
             name: name.to_owned(),
             timing,
@@ -158,7 +160,8 @@ impl Definition {
             starts_ms: moment("starts_at", asked.starts_at.as_deref(), wrong)?,
             ends_ms: moment("ends_at", asked.ends_at.as_deref(), wrong)?,
             max_runs: asked.max_runs,
-            work: Work::Job(Box::new(template(asked.job, input_bytes_max, endpoints)?)),
+            work: Work::Job(Box::new(spec)),
+            replace_input,
             from_file: false,
         };
         schedule.calendar().map_err(|invalid| wrong(invalid.field, invalid.detail))?;
@@ -166,25 +169,24 @@ impl Definition {
     }
 }
 
-/// The job that a schedule makes; its times are the schedule's.
-fn template(text: &RawValue, input_bytes_max: usize, endpoints: &[WebhookRule]) -> Result<Spec, Problem> {
+/// The job that a schedule makes, and whether it replaces the input of one that waits; its times are the schedule's.
+fn template(
+    text: &RawValue,
+    input_bytes_max: usize,
+    endpoints: &[WebhookRule],
+) -> Result<(Spec, bool), Problem> {
     let read = || -> Result<NewJob, Problem> {
         request::json::<Submission<'_>>(text.get().as_bytes())?.plain(input_bytes_max, endpoints)
     };
     let job = read().map_err(|problem| problem.within("/job"))?;
-    for (field, given) in [
-        ("job/delay_ms", job.delay_ms.is_some()),
-        ("job/not_before", job.not_before_ms.is_some()),
-        ("job/unique_key", job.spec.unique_key.is_some()),
-    ] {
+    for (field, given) in
+        [("job/delay_ms", job.delay_ms.is_some()), ("job/not_before", job.not_before_ms.is_some())]
+    {
         if given {
-            return Err(wrong(
-                field,
-                "cannot be given here: the schedule says when, and what may overlap".into(),
-            ));
+            return Err(wrong(field, "cannot be given here: the schedule says when".into()));
         }
     }
-    Ok(job.spec)
+    Ok((job.spec, job.replaces_input))
 }
 
 fn wrong(field: &str, detail: String) -> Problem {
@@ -251,6 +253,25 @@ struct Template<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     hard_limit_ms: Option<u64>,
+    /// See the submission, as the five that follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    unique_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    unique_until: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    unique_for_ms: Option<u64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    replace_input: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    flow_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    weight: Option<u32>,
 }
 
 /// What became of a planned time.
@@ -265,7 +286,8 @@ struct HistoryEntry<'a> {
     /// The job that was made.
     #[schema(value_type = Option<String>)]
     job: Option<JobId>,
-    /// Why none was made: `overlap`, `waiting` or `missed`; what was done, of built-in schedules.
+    /// Why none was made: `overlap`, `waiting`, `missed`, `unique` (`job` has the unique key) or `limit` (its queue's
+    /// limits let no more wait); what was done, of built-in schedules.
     note: Option<&'a str>,
     /// How many times, where it stands for several.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -388,6 +410,12 @@ impl<'a> ScheduleAnswer<'a> {
                     retry: spec.retry.as_deref(),
                     soft_limit_ms: spec.soft_limit_ms,
                     hard_limit_ms: spec.hard_limit_ms,
+                    unique_key: spec.unique_key.as_deref(),
+                    unique_until: spec.unique_until.map(|UniqueUntil::Started| "started"),
+                    unique_for_ms: spec.unique_for_ms,
+                    replace_input: schedule.replace_input,
+                    flow_key: spec.key.as_deref().map(flow::decode_key),
+                    weight: spec.weight,
                 });
             }
             Work::Action(which) => action = Some(which.name()),
@@ -645,7 +673,7 @@ pub(crate) async fn resume(
 pub(super) struct Ran<'a> {
     /// The schedule.
     name: &'a str,
-    /// The job that was made.
+    /// The job that was made, or the one that has its unique key.
     #[schema(value_type = Option<String>)]
     job: Option<JobId>,
     /// The run waits for the end of the job made last.
@@ -667,12 +695,20 @@ pub(crate) async fn run(
     };
     tracing::info!(schedule = name, ?outcome, "schedule asked to run");
     let ran = match outcome {
-        Outcome::Job(id) => Ran { name: &name, job: Some(id), waiting: false },
+        Outcome::Job(id) | Outcome::Unique(id) => Ran { name: &name, job: Some(id), waiting: false },
         Outcome::Waits => Ran { name: &name, job: None, waiting: true },
         Outcome::Action => {
             let maintenance = service.maintenance.clone();
             crate::task::spawn(async move { maintenance.act(&request).await });
             Ran { name: &name, job: None, waiting: false }
+        }
+        Outcome::Refused => {
+            return Err(Problem::new(
+                Code::ScheduleBusy,
+                format!(
+                    "The limits of the queue let no more jobs of the schedule {name:?} wait; run it later."
+                ),
+            ));
         }
         Outcome::Overlap => {
             return Err(Problem::new(

@@ -191,7 +191,7 @@ export abstract class Calls {
     return this.call<models.Claiming>("POST", `/api/v1/hosts/${encodeURIComponent(id)}/pause`, { signal: options.signal, repeatable: true });
   }
 
-  /** Stops the job at the end of its step; it keeps its place. */
+  /** Stops the job: a running one at the end of its step, any other at once. It keeps its place. While it is paused, the time until which it sleeps goes on, and signals and ends of children that it waits for are kept. */
   pauseJob(id: string, options: { signal?: AbortSignal } = {}): Promise<models.Job> {
     return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/pause`, { signal: options.signal, repeatable: true });
   }
@@ -256,7 +256,7 @@ export abstract class Calls {
     return this.call<models.Claiming>("POST", `/api/v1/hosts/${encodeURIComponent(id)}/resume`, { signal: options.signal, repeatable: true });
   }
 
-  /** Puts a paused job back into its queue; it goes on from its last checkpoint. */
+  /** Lets a paused job go on from its last checkpoint: it goes back to its queue. One that slept or waited sleeps or waits again, unless its time, its signal or the end of its children has come meanwhile. A job that is not paused stays as it is. */
   resumeJob(id: string, options: { signal?: AbortSignal } = {}): Promise<models.Job> {
     return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/resume`, { signal: options.signal, repeatable: true });
   }

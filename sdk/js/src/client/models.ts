@@ -219,7 +219,7 @@ export interface HistoryEntry {
   at: string;
   /** The job that was made. */
   job?: string | null;
-  /** Why none was made: `overlap`, `waiting` or `missed`; what was done, of built-in schedules. */
+  /** Why none was made: `overlap`, `waiting`, `missed`, `unique` (`job` has the unique key) or `limit` (its queue's limits let no more wait); what was done, of built-in schedules. */
   note?: string | null;
   /** How many times, where it stands for several. */
   times?: number | null;
@@ -693,7 +693,7 @@ export interface Queues {
 export interface Ran {
   /** The schedule. */
   name: string;
-  /** The job that was made. */
+  /** The job that was made, or the one that has its unique key. */
   job?: string | null;
   /** The run waits for the end of the job made last. */
   waiting: boolean;
@@ -919,7 +919,7 @@ export interface ScheduleRequest {
   max_runs?: number | null;
   /** It does not fire. Default: the switch stays as it is. */
   paused?: boolean | null;
-  /** The job to make, without `delay_ms`, `not_before` and `unique_key`. */
+  /** The job to make, without `delay_ms` and `not_before`. A time that finds its `unique_key` taken makes none. */
   job: Submission;
 }
 
@@ -1070,6 +1070,13 @@ export interface Template {
   retry?: Record<string, unknown> | null;
   soft_limit_ms?: number | null;
   hard_limit_ms?: number | null;
+  /** See the submission, as the five that follow. */
+  unique_key?: string | null;
+  unique_until?: string | null;
+  unique_for_ms?: number | null;
+  replace_input?: boolean;
+  flow_key?: string | null;
+  weight?: number | null;
 }
 
 /** How long a unique key holds. */

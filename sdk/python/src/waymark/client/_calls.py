@@ -513,7 +513,9 @@ class Calls:
         self,
         id: str,
     ) -> models.Job:
-        """Stops the job at the end of its step; it keeps its place."""
+        """Stops the job: a running one at the end of its step, any other at once. It keeps its place. While it
+        is paused, the time until which it sleeps goes on, and signals and ends of children that it waits for
+        are kept."""
         answer: models.Job = self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/pause',
@@ -699,7 +701,9 @@ class Calls:
         self,
         id: str,
     ) -> models.Job:
-        """Puts a paused job back into its queue; it goes on from its last checkpoint."""
+        """Lets a paused job go on from its last checkpoint: it goes back to its queue. One that slept or waited
+        sleeps or waits again, unless its time, its signal or the end of its children has come meanwhile. A job
+        that is not paused stays as it is."""
         answer: models.Job = self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/resume',
@@ -1433,7 +1437,9 @@ class AsyncCalls:
         self,
         id: str,
     ) -> models.Job:
-        """Stops the job at the end of its step; it keeps its place."""
+        """Stops the job: a running one at the end of its step, any other at once. It keeps its place. While it
+        is paused, the time until which it sleeps goes on, and signals and ends of children that it waits for
+        are kept."""
         answer: models.Job = await self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/pause',
@@ -1619,7 +1625,9 @@ class AsyncCalls:
         self,
         id: str,
     ) -> models.Job:
-        """Puts a paused job back into its queue; it goes on from its last checkpoint."""
+        """Lets a paused job go on from its last checkpoint: it goes back to its queue. One that slept or waited
+        sleeps or waits again, unless its time, its signal or the end of its children has come meanwhile. A job
+        that is not paused stays as it is."""
         answer: models.Job = await self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/resume',

@@ -272,7 +272,8 @@ class HistoryEntry(TypedDict):
     """The job that was made."""
 
     note: NotRequired[str | None]
-    """Why none was made: `overlap`, `waiting` or `missed`; what was done, of built-in schedules."""
+    """Why none was made: `overlap`, `waiting`, `missed`, `unique` (`job` has the unique key) or `limit` (its
+    queue's limits let no more wait); what was done, of built-in schedules."""
 
     times: NotRequired[int | None]
     """How many times, where it stands for several."""
@@ -921,7 +922,7 @@ class Ran(TypedDict):
     """The schedule."""
 
     job: NotRequired[str | None]
-    """The job that was made."""
+    """The job that was made, or the one that has its unique key."""
 
     waiting: bool
     """The run waits for the end of the job made last."""
@@ -1223,7 +1224,8 @@ class ScheduleRequest(TypedDict):
     """It does not fire. Default: the switch stays as it is."""
 
     job: Submission
-    """The job to make, without `delay_ms`, `not_before` and `unique_key`."""
+    """The job to make, without `delay_ms` and `not_before`. A time that finds its `unique_key` taken makes
+    none."""
 
 
 class Schedules(TypedDict):
@@ -1441,6 +1443,19 @@ class Template(TypedDict):
     soft_limit_ms: NotRequired[int | None]
 
     hard_limit_ms: NotRequired[int | None]
+
+    unique_key: NotRequired[str | None]
+    """See the submission, as the five that follow."""
+
+    unique_until: NotRequired[str | None]
+
+    unique_for_ms: NotRequired[int | None]
+
+    replace_input: NotRequired[bool]
+
+    flow_key: NotRequired[str | None]
+
+    weight: NotRequired[int | None]
 
 
 Until = Literal["started", "ended"]
