@@ -4,7 +4,7 @@
 -- KEYS[1]  head of the partition's keys
 -- ARGV     queue; 'pause', 'resume', 'purge' or 'limits'; cursor (first '0'); limits: the packed rules, or '' for none
 --
--- Answers  the next cursor, '0' at the end; the number of jobs cancelled (purge: at most about 500 a call), else 0
+-- Answers  the next cursor, '0' at the end; the number of jobs cancelled (purge: at most about 200 a call), else 0
 -- Events   C for every job cancelled; wake
 local queue, verb, cursor = ARGV[1], ARGV[2], ARGV[3]
 
@@ -47,11 +47,12 @@ if verb ~= 'purge' then
   return { page[1], 0 }
 end
 
+local PURGED_MAX = 200
 local cancelled, popped, orphans = 0, 0, {}
-while popped < 500 do
+while popped < PURGED_MAX do
   local line = redis.call('SRANDMEMBER', key('lines:' .. queue))
   if not line then break end
-  local ids = redis.call('RPOP', key('line:' .. line), 500 - popped)
+  local ids = redis.call('RPOP', key('line:' .. line), PURGED_MAX - popped)
   if ids then
     popped = popped + #ids
     for _, id in ipairs(ids) do

@@ -175,7 +175,7 @@ async fn no_script_is_slow_however_many_jobs_and_queues_there_are() {
         reaping.end(&mut connection);
     }
     reaping.check();
-    let mut purging = Cost::of("purge of 500 jobs");
+    let mut purging = Cost::of("purge of 200 jobs");
     purging.begin(&mut connection);
     world.store.purge_queue(TYPE).await.unwrap();
     purging.end(&mut connection);

@@ -3,7 +3,10 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 /// Where the connection breaks.
@@ -45,8 +48,10 @@ impl Proxy {
                 }
                 let (near_too, far_too) = (near.try_clone().unwrap(), far.try_clone().unwrap());
                 let (up, down) = (own.clone(), own.clone());
-                std::thread::spawn(move || pass(near, far, Cut::Before, &up));
-                std::thread::spawn(move || pass(far_too, near_too, Cut::After, &down));
+                let asked = Arc::new(AtomicBool::new(false));
+                let asked_too = asked.clone();
+                std::thread::spawn(move || pass(near, far, Cut::Before, &up, &asked));
+                std::thread::spawn(move || pass(far_too, near_too, Cut::After, &down, &asked_too));
             }
         });
         Self { url, plan }
@@ -63,10 +68,14 @@ impl Proxy {
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, direction: Cut, plan: &Mutex<Plan>) {
+/// Asked: a script was sent by this connection. What is answered before that is said of the connection itself.
+fn pass(mut from: TcpStream, mut to: TcpStream, direction: Cut, plan: &Mutex<Plan>, asked: &AtomicBool) {
     let mut piece = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut piece) {
-        {
+        if direction == Cut::Before && piece[..length].windows(4).any(|word| word == b"EVAL") {
+            asked.store(true, Relaxed);
+        }
+        if asked.load(Relaxed) {
             let mut plan = plan.lock().unwrap();
             match &mut plan.cut {
                 Some((cut, 0)) if *cut == direction => {
