@@ -245,7 +245,8 @@ fn a_job_that_sleeps_or_waits_does_so_again_when_it_is_resumed() {
     paused(&heard);
     signal(&heard, json!("meanwhile"));
     assert_eq!(host.job(&heard)["status"], "paused");
-    assert_eq!(host.control(&heard, "resume").expect(202)["status"], "queued");
+    let resumed = host.control(&heard, "resume").expect(202);
+    assert!(resumed["status"] == "queued" || resumed["status"] == "running", "{resumed}");
     assert_eq!(host.result(&heard)["signal"], "meanwhile");
 
     let delayed = json!({"type": "counter", "delay_ms": 3_600_000, "input": {"steps": 2}});
@@ -461,7 +462,9 @@ fn host_reaches_work(host: &Client, id: &str) {
 fn a_pause_that_is_taken_back_does_not_stop_the_job() {
     let world = World::new("");
     let host = world.host(&["counter"]);
-    let input = json!({"steps": 600, "work_us": 1_000, "emit": true});
+    // So many that they outlast the controls on a slow machine.
+    const STEPS: u64 = 4_000;
+    let input = json!({"steps": STEPS, "work_us": 1_000, "emit": true});
     let ids = host.submit_all(&vec![json!({"type": "counter", "input": input}); 2]);
     at_once(&ids, 2, |id| {
         host_reaches_work(&host, id);
@@ -475,8 +478,8 @@ fn a_pause_that_is_taken_back_does_not_stop_the_job() {
         }
     });
     for id in &ids {
-        assert_eq!(host.result(id)["sum"], 600 * 601 / 2);
-        assert_eq!(steps(&host.outputs(id)), (1..=600).collect::<Vec<_>>());
+        assert_eq!(host.result(id)["sum"], STEPS * (STEPS + 1) / 2);
+        assert_eq!(steps(&host.outputs(id)), (1..=STEPS).collect::<Vec<_>>());
     }
 }
 
