@@ -25,7 +25,7 @@ memory_bytes = 268435456
 quarantine_traps = 1000
 [defaults]
 memory_bytes = 33554432
-step_limit_ms = 300
+step_limit_ms = 1000
 [defaults.retry]
 max_attempts = 1
 [plugins.counter]
