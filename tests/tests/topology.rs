@@ -232,7 +232,7 @@ fn on_a_cluster_a_lost_master_stops_only_its_own_partitions() {
     /// How long a master is away and none takes over.
     const OUTAGE: Duration = Duration::from_secs(6);
     /// When new jobs are refused no more, because nobody asks the lost partitions for room.
-    const SETTLED: Duration = Duration::from_secs(4);
+    const SETTLED: Duration = Duration::from_secs(6);
     /// Longest time from asking for a job to its end, besides three times what it takes while all is well: other tests
     /// may have the processors.
     const ENDS_WITHIN: Duration = Duration::from_secs(2);

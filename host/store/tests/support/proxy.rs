@@ -75,7 +75,9 @@ fn pass(mut from: TcpStream, mut to: TcpStream, direction: Cut, plan: &Mutex<Pla
         if direction == Cut::Before && piece[..length].windows(4).any(|word| word == b"EVAL") {
             asked.store(true, Relaxed);
         }
-        if asked.load(Relaxed) {
+        // Greetings are answered by a word or an error, scripts by neither.
+        let greets = direction == Cut::After && matches!(piece[0], b'+' | b'-');
+        if asked.load(Relaxed) && !greets {
             let mut plan = plan.lock().unwrap();
             match &mut plan.cut {
                 Some((cut, 0)) if *cut == direction => {
