@@ -247,11 +247,8 @@ for _, one in ipairs(waits) do
     local over
     if string.sub(signal, 1, 1) == '>' then
       over = redis.call('LLEN', key('ended:' .. id)) > tonumber(string.sub(signal, 2))
-    elseif signal ~= '' then
-      over = redis.call('HEXISTS', key('sig:' .. id), signal) == 1
-      if over then record.heard = signal end
     else
-      over = tonumber(redis.call('HGET', key('kids:' .. id), 'n') or 0) <= 0
+      over = has_come(id, record)
     end
     if over then
       wake(id, spec_of(id), 'w', record, true)

@@ -22,15 +22,7 @@ local function still_parked(spec, record)
   local letter, due = record.parked, record.not_before_ms
   -- A workflow looks again by itself.
   if not letter or is_native(spec.t) then return nil end
-  if letter == 'w' and record.signal then
-    if redis.call('HEXISTS', key('sig:' .. id), record.signal) == 1 then
-      record.heard = record.signal
-      return nil
-    end
-  elseif letter == 'w' and tonumber(redis.call('HGET', key('kids:' .. id), 'n') or 0) <= 0 then
-    return nil
-  end
-  if due and due <= NOW then return nil end
+  if letter == 'w' and has_come(id, record) or due and due <= NOW then return nil end
   return letter
 end
 

@@ -320,6 +320,16 @@ local function wake(id, spec, before, record, front)
   event(id, 'q')
 end
 
+-- Has come what a waiting job waits for: a signal, or the ends of all its children? Notes the signal.
+local function has_come(id, record)
+  if record.signal then
+    if redis.call('HEXISTS', key('sig:' .. id), record.signal) == 0 then return false end
+    record.heard = record.signal
+    return true
+  end
+  return tonumber(redis.call('HGET', key('kids:' .. id), 'n') or 0) <= 0
+end
+
 -- A claim is "<token, 32 characters>:<committed step or -1>:<worker>:<claimed at, ms>".
 local function claim_token(claim) return string.sub(claim, 1, 32) end
 local function claim_worker(claim) return string.match(claim, '^%x+:%-?%d+:(.*):%d+$') end
