@@ -169,24 +169,8 @@ pub struct Submit {
     /// Your id for the larger whole that the job belongs to.
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
-    /// While a job with this key has not ended, another one is not made.
-    #[arg(long, value_name = "KEY")]
-    unique_key: Option<String>,
-    /// How long that key holds [default: ended].
-    #[arg(long, value_parser = ["started", "ended"], requires = "unique_key")]
-    unique_until: Option<String>,
-    /// The unique key holds for so long instead, such as 10m, whatever becomes of the job.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "unique_key")]
-    unique_for: Option<Duration>,
-    /// A job with the same unique key that still waits gets this input.
-    #[arg(long, requires = "unique_key")]
-    replace_input: bool,
-    /// Jobs of one flow key take turns with those of other keys and share the limits per key.
-    #[arg(long, value_name = "KEY")]
-    flow_key: Option<String>,
-    /// What the job counts for in limits [default: 1].
-    #[arg(long)]
-    weight: Option<u32>,
+    #[command(flatten)]
+    flow: Flow,
     /// Address that is told of the job's end.
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
@@ -256,6 +240,43 @@ impl Filter {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value.clone()?)))
         .collect()
+    }
+}
+
+/// Which jobs there may be beside a job, and what it shares with them.
+#[derive(Args, Debug)]
+pub(super) struct Flow {
+    /// While a job with this key has not ended, another one is not made.
+    #[arg(long, value_name = "KEY")]
+    unique_key: Option<String>,
+    /// How long that key holds [default: ended].
+    #[arg(long, value_parser = ["started", "ended"], requires = "unique_key")]
+    unique_until: Option<String>,
+    /// The unique key holds for so long instead, such as 10m, whatever becomes of the job.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "unique_key")]
+    unique_for: Option<Duration>,
+    /// A job with the same unique key that still waits gets this input.
+    #[arg(long, requires = "unique_key")]
+    replace_input: bool,
+    /// Jobs of one flow key take turns with those of other keys and share the limits per key.
+    #[arg(long, value_name = "KEY")]
+    flow_key: Option<String>,
+    /// What the job counts for in limits [default: 1].
+    #[arg(long)]
+    weight: Option<u32>,
+}
+
+impl Flow {
+    /// As a submission has them; null where nothing is given.
+    pub(super) fn fields(&self) -> [(&'static str, Value); 6] {
+        [
+            ("unique_key", json!(self.unique_key)),
+            ("unique_until", json!(self.unique_until)),
+            ("unique_for_ms", json!(self.unique_for.map(millis))),
+            ("replace_input", json!(self.replace_input.then_some(true))),
+            ("flow_key", json!(self.flow_key)),
+            ("weight", json!(self.weight)),
+        ]
     }
 }
 
@@ -420,7 +441,7 @@ fn raw(argument: &str, what: &str) -> anyhow::Result<Box<RawValue>> {
     serde_json::from_str(&text).with_context(|| format!("the {what} is not well-formed JSON"))
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -449,12 +470,9 @@ async fn submit(client: &Client, submit: Submit) -> anyhow::Result<()> {
     put("hard_limit_ms", submit.hard_limit.map(millis).map(Value::from));
     put("tags", (!submit.tags.is_empty()).then(|| submit.tags.into()));
     put("correlation_id", submit.correlation_id.map(Value::from));
-    put("unique_key", submit.unique_key.map(Value::from));
-    put("unique_until", submit.unique_until.map(Value::from));
-    put("unique_for_ms", submit.unique_for.map(millis).map(Value::from));
-    put("replace_input", submit.replace_input.then(|| true.into()));
-    put("flow_key", submit.flow_key.map(Value::from));
-    put("weight", submit.weight.map(Value::from));
+    for (name, value) in submit.flow.fields() {
+        put(name, (!value.is_null()).then_some(value));
+    }
     let webhook = submit.webhook.map(|url| {
         let mut webhook = json!({"url": url});
         if !submit.webhook_on.is_empty() {

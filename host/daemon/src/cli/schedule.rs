@@ -3,6 +3,7 @@
 use super::{
     Client,
     client::{read, segment},
+    job::{Flow, millis},
     table::{self, cell, say},
 };
 use anyhow::Context as _;
@@ -87,10 +88,6 @@ impl Timing {
     }
 }
 
-fn millis(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// What is given.
 fn fields(all: &[(&str, Value)]) -> Map<String, Value> {
     let given = all.iter().filter(|(_, value)| !value.is_null());
@@ -146,24 +143,8 @@ pub struct Put {
     /// Label of the job; may be given several times.
     #[arg(long = "tag")]
     tags: Vec<String>,
-    /// While a job with this key has not ended, no other one is made.
-    #[arg(long, value_name = "KEY")]
-    unique_key: Option<String>,
-    /// How long that key holds [default: ended].
-    #[arg(long, value_parser = ["started", "ended"], requires = "unique_key")]
-    unique_until: Option<String>,
-    /// The unique key holds for so long instead, such as 10m, whatever becomes of the job.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "unique_key")]
-    unique_for: Option<std::time::Duration>,
-    /// A job with the same unique key that still waits gets this input.
-    #[arg(long, requires = "unique_key")]
-    replace_input: bool,
-    /// Jobs of one flow key take turns with those of other keys and share the limits per key.
-    #[arg(long, value_name = "KEY")]
-    flow_key: Option<String>,
-    /// What the job counts for in limits [default: 1].
-    #[arg(long)]
-    weight: Option<u32>,
+    #[command(flatten)]
+    flow: Flow,
 }
 
 impl Put {
@@ -173,13 +154,8 @@ impl Put {
             ("queue", json!(self.queue)),
             ("priority", json!(self.priority)),
             ("max_attempts", json!(self.max_attempts)),
-            ("unique_key", json!(self.unique_key)),
-            ("unique_until", json!(self.unique_until)),
-            ("unique_for_ms", json!(self.unique_for.map(millis))),
-            ("replace_input", json!(self.replace_input.then_some(true))),
-            ("flow_key", json!(self.flow_key)),
-            ("weight", json!(self.weight)),
         ]);
+        job.extend(fields(&self.flow.fields()));
         job.insert("type".into(), json!(self.job_type));
         job.insert("input".into(), input);
         if !self.tags.is_empty() {
