@@ -399,7 +399,8 @@ fn foreign(why: &str) -> Problem {
     )
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Is a host, with or without a port, this machine by its name?
+pub(super) fn is_loopback(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")

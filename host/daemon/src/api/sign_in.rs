@@ -156,12 +156,17 @@ pub(super) async fn session(service: &Service, holder: &str) -> Result<Cookie<'s
     getrandom::fill(&mut secret).map_err(Problem::internal)?;
     let secret = hex::encode(secret);
     service.store.put_session(&session_digest(&secret), holder, service.settings.session_ms).await?;
-    let mut cookie = Cookie::new(service.guard.cookie(), secret);
+    Ok(cookie(service.guard.cookie(), secret, service.guard.is_secure()))
+}
+
+/// A cookie for all of this host that scripts of its pages cannot read. It comes along when a page elsewhere leads here.
+pub(super) fn cookie(name: &'static str, value: String, secure: bool) -> Cookie<'static> {
+    let mut cookie = Cookie::new(name, value);
     cookie.set_path("/");
     cookie.set_http_only(true);
-    cookie.set_secure(service.guard.is_secure());
+    cookie.set_secure(secure);
     cookie.set_same_site(SameSite::Lax);
-    Ok(cookie)
+    cookie
 }
 
 /// `POST /sign-out`: ends the session.

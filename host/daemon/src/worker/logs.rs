@@ -1,8 +1,8 @@
 //! What jobs say, on its way to the store.
 //!
 //! Lines gather for a moment and travel together, those of each partition by themselves, so that one whose server is
-//! away holds up no other. They never hold up a job: beyond [`WAITING_BYTES_MAX`] they are dropped, and counted. Where logs have a server of their own and that is away, they wait. Whoever must know that all
-//! lines are written asks for a flush.
+//! away holds up no other. They never hold up a job: beyond [`WAITING_BYTES_MAX`] they are dropped, and counted. Where logs
+//! have a server of their own and that is away, they wait. Whoever must know that all lines are written asks for a flush.
 
 use std::{
     sync::{

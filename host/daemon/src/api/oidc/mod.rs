@@ -23,7 +23,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Redirect, Response},
 };
-use cookie::{Cookie, SameSite};
+use cookie::Cookie;
 use provider::{Provider, Trouble, told};
 use settings::{CALLBACK, Settings, Unwelcome};
 use std::{
@@ -154,13 +154,7 @@ impl SignIn {
     }
 
     fn cookie(&self, value: String) -> Cookie<'static> {
-        let mut cookie = Cookie::new(self.cookie_name(), value);
-        cookie.set_path("/");
-        cookie.set_http_only(true);
-        cookie.set_secure(self.secure);
-        // The provider's page leads back here, and Strict would keep the cookie from that.
-        cookie.set_same_site(SameSite::Lax);
-        cookie
+        sign_in::cookie(self.cookie_name(), value, self.secure)
     }
 
     async fn within<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {

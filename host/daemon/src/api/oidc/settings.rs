@@ -1,11 +1,11 @@
 //! The table `[api.oidc]`, and what it makes of the claims about a person.
 
-use crate::config::Scope;
+use crate::{api::auth::is_loopback, config::Scope};
 use anyhow::Context as _;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 /// Where the provider sends browsers back to.
 pub(crate) const CALLBACK: &str = "/login/oidc/callback";
@@ -134,7 +134,7 @@ impl Settings {
             self.redirect_url
         );
         anyhow::ensure!(
-            back.scheme() == "https" || is_loopback(&back) || !secure,
+            back.scheme() == "https" || is_loopback(back.authority()) || !secure,
             "redirect_url: browsers keep no session over plain HTTP: use https://, or set api.secure_cookies = false \
              in a network that is trusted"
         );
@@ -271,14 +271,9 @@ pub(super) fn safe_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{text:?}: {error}"))?;
     match url.scheme() {
         "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
+        "http" if is_loopback(url.authority()) => Ok(url),
         _ => Err(format!("{text:?} must begin with https:// (http:// is for loopback)")),
     }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl Job<'_> {
             job: &self.id,
             spec: &self.spec,
             record: &self.base,
-            hard_limit_ms: self.spec.hard_limit_ms.or(self.policy.hard_limit_ms),
+            hard_limit_ms: self.hard_limit_ms(),
             now_ms: self.claim.now_ms(),
         };
         let sending = outgoing::sending(&shared.config.celery, at.broker, &target, &attempt);
@@ -116,7 +116,7 @@ impl Job<'_> {
     async fn look_again(&self, sent: &SentTask) -> Stop {
         let ran_ms = self.claim.now_ms().saturating_sub(sent.since_ms);
         let mut delay_ms = (ran_ms / LOOK_PART).clamp(LOOK_MIN_MS, LOOK_MAX_MS);
-        if let Some(limit_ms) = self.spec.hard_limit_ms.or(self.policy.hard_limit_ms) {
+        if let Some(limit_ms) = self.hard_limit_ms() {
             if ran_ms >= limit_ms {
                 // Nobody need hear it.
                 if let Err(error) = self.shared.store.celery_publish(&sent.channel, &sent.revoke).await {

@@ -282,12 +282,19 @@ impl Job<'_> {
     /// What holds for the job's type from now on.
     pub(super) fn set_policy(&mut self, policy: Arc<TypePolicy>) {
         let ran = Duration::from_millis(self.base.ran_ms);
-        let limit = |own: Option<u64>, policy: Option<u64>| own.or(policy).map(Duration::from_millis);
-        self.soft = limit(self.spec.soft_limit_ms, policy.soft_limit_ms)
-            .map(|limit| self.began + limit.saturating_sub(ran));
-        self.hard = limit(self.spec.hard_limit_ms, policy.hard_limit_ms)
-            .map(|limit| tokio::time::Instant::from_std(self.began + limit.saturating_sub(ran)));
+        let soft_limit_ms = self.spec.soft_limit_ms.or(policy.soft_limit_ms);
+        self.soft =
+            soft_limit_ms.map(Duration::from_millis).map(|limit| self.began + limit.saturating_sub(ran));
         self.policy = policy;
+        self.hard = self
+            .hard_limit_ms()
+            .map(Duration::from_millis)
+            .map(|limit| tokio::time::Instant::from_std(self.began + limit.saturating_sub(ran)));
+    }
+
+    /// Running time after which it fails, milliseconds: its own limit, else its type's.
+    fn hard_limit_ms(&self) -> Option<u64> {
+        self.spec.hard_limit_ms.or(self.policy.hard_limit_ms)
     }
 
     /// Takes steps until the job leaves.
