@@ -51,7 +51,8 @@ impl Store {
     pub async fn ping_results(&self) -> Option<Result<Duration, Error>> {
         let second = self.inner.results.as_ref()?;
         let began = Instant::now();
-        let answered = second.soon::<redis::Value>(&self.question(), ANSWER_MAX).await;
+        let answered =
+            second.soon::<redis::Value>(&crate::question(self.global("partitions")), ANSWER_MAX).await;
         Some(answered.map(|_| began.elapsed()).map_err(away))
     }
 }

@@ -303,6 +303,13 @@ const CLOCK_AGE_MAX: Duration = Duration::from_secs(30);
 /// How long a server may load its data before the host gives up.
 const LOADING_MAX: Duration = Duration::from_secs(600);
 
+/// What the server of a key answers in no time: of a Cluster `PING` asks all masters, and fails with one.
+fn question(key: String) -> redis::Cmd {
+    let mut command = redis::cmd("GET");
+    command.arg(key);
+    command
+}
+
 impl Store {
     /// Connects, waits while the server loads its data, and checks that it can be trusted with jobs.
     ///
@@ -384,7 +391,7 @@ impl Store {
     /// The server does not answer within 2 s.
     pub async fn ping(&self) -> Result<Duration, Error> {
         let began = Instant::now();
-        let _: redis::Value = self.inner.link.probe(&self.question(), PROBE_MAX).await?;
+        let _: redis::Value = self.inner.link.probe(&question(self.global("partitions")), PROBE_MAX).await?;
         Ok(began.elapsed())
     }
 
@@ -393,17 +400,9 @@ impl Store {
     /// # Errors
     /// It does not answer within 2 s.
     pub async fn ask(&self, partition: u16) -> Result<(), Error> {
-        let mut command = redis::cmd("GET");
-        command.arg(format!("{}partitions", self.head(partition)));
+        let command = question(format!("{}partitions", self.head(partition)));
         let _: redis::Value = self.inner.link.probe(&command, PROBE_MAX).await?;
         Ok(())
-    }
-
-    /// What any server answers in no time. It names a key: of a Cluster `PING` asks all masters, and fails with one.
-    fn question(&self) -> redis::Cmd {
-        let mut command = redis::cmd("GET");
-        command.arg(self.global("partitions"));
-        command
     }
 
     /// The server's time, milliseconds since the Unix epoch.

@@ -283,23 +283,22 @@ impl Link {
     }
 
     fn probe_once<'a>(&'a self, command: &'a Cmd, within: Duration) -> Answer<'a> {
-        Box::pin(self.do_probe(command, within))
-    }
-
-    async fn do_probe(&self, command: &Cmd, within: Duration) -> Result<Value, RedisError> {
-        let tag = self.tag(Request::One(command));
-        let lane = self.lane(tag.as_deref());
-        let sent = self.send_once(lane, tag.as_deref(), Request::One(command));
-        if let Ok(answered) = tokio::time::timeout(within, sent).await {
-            return answered.map_err(|(_, error)| error);
-        }
-        // The first connection to a Cluster serves others. Where it is locked, somebody is connecting.
-        if (!self.is_cluster() || lane == Lane::Away)
-            && let Ok(mut current) = self.current[lane as usize].try_lock()
-        {
-            *current = None;
-        }
-        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {within:?}")).into())
+        Box::pin(async move {
+            let tag = self.tag(Request::One(command));
+            let lane = self.lane(tag.as_deref());
+            let sent = self.send_once(lane, tag.as_deref(), Request::One(command));
+            if let Ok(answered) = tokio::time::timeout(within, sent).await {
+                return answered.map_err(|(_, error)| error);
+            }
+            // The first connection to a Cluster serves others. Where it is locked, somebody is connecting.
+            if (!self.is_cluster() || lane == Lane::Away)
+                && let Ok(mut current) = self.current[lane as usize].try_lock()
+            {
+                *current = None;
+            }
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {within:?}"))
+                .into())
+        })
     }
 
     /// Sends a command that may be repeated to a server that may be away: twice at most, because a connection may have
@@ -324,27 +323,25 @@ impl Link {
     }
 
     fn try_until<'a>(&'a self, repeat: Repeat, request: Request<'a>) -> Answer<'a> {
-        Box::pin(self.send_until(repeat, request))
-    }
-
-    async fn send_until(&self, repeat: Repeat, request: Request<'_>) -> Result<Value, RedisError> {
-        let mut pause = PAUSE_MIN;
-        let mut sends = 1;
-        let tag = self.tag(request);
-        loop {
-            let lane = self.lane(tag.as_deref());
-            let (happened, error) = match self.send_once(lane, tag.as_deref(), request).await {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
-            };
-            let most = if lane == Lane::Away { AWAY_SENDS_MAX } else { SENDS_MAX };
-            if !is_passing(&error) || (happened && repeat == Repeat::Never) || sends >= most {
-                return Err(error);
+        Box::pin(async move {
+            let mut pause = PAUSE_MIN;
+            let mut sends = 1;
+            let tag = self.tag(request);
+            loop {
+                let lane = self.lane(tag.as_deref());
+                let (happened, error) = match self.send_once(lane, tag.as_deref(), request).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(failed) => failed,
+                };
+                let most = if lane == Lane::Away { AWAY_SENDS_MAX } else { SENDS_MAX };
+                if !is_passing(&error) || (happened && repeat == Repeat::Never) || sends >= most {
+                    return Err(error);
+                }
+                tokio::time::sleep(jitter(pause)).await;
+                pause *= 2;
+                sends += 1;
             }
-            tokio::time::sleep(jitter(pause)).await;
-            pause *= 2;
-            sends += 1;
-        }
+        })
     }
 
     /// Sends once. An error says whether the command may have happened.
