@@ -3,10 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex},
 };
 
 /// Where the connection breaks.
@@ -22,6 +19,8 @@ pub(crate) enum Cut {
 struct Plan {
     /// What breaks, after so many pieces in that direction.
     cut: Option<(Cut, usize)>,
+    /// A script was sent since then.
+    asked: bool,
     happened: Option<Cut>,
 }
 
@@ -48,10 +47,8 @@ impl Proxy {
                 }
                 let (near_too, far_too) = (near.try_clone().unwrap(), far.try_clone().unwrap());
                 let (up, down) = (own.clone(), own.clone());
-                let asked = Arc::new(AtomicBool::new(false));
-                let asked_too = asked.clone();
-                std::thread::spawn(move || pass(near, far, Cut::Before, &up, &asked));
-                std::thread::spawn(move || pass(far_too, near_too, Cut::After, &down, &asked_too));
+                std::thread::spawn(move || pass(near, far, Cut::Before, &up));
+                std::thread::spawn(move || pass(far_too, near_too, Cut::After, &down));
             }
         });
         Self { url, plan }
@@ -59,7 +56,7 @@ impl Proxy {
 
     /// The connection breaks once, after so many more pieces in that direction.
     pub(crate) fn arm(&self, cut: Cut, after: usize) {
-        *self.plan.lock().unwrap() = Plan { cut: Some((cut, after)), happened: None };
+        *self.plan.lock().unwrap() = Plan { cut: Some((cut, after)), ..Plan::default() };
     }
 
     /// Nothing breaks any more. Answers what did.
@@ -68,24 +65,23 @@ impl Proxy {
     }
 }
 
-/// Asked: a script was sent by this connection. What is answered before that is said of the connection itself.
-fn pass(mut from: TcpStream, mut to: TcpStream, direction: Cut, plan: &Mutex<Plan>, asked: &AtomicBool) {
+fn pass(mut from: TcpStream, mut to: TcpStream, direction: Cut, plan: &Mutex<Plan>) {
     let mut piece = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut piece) {
-        if direction == Cut::Before && piece[..length].windows(4).any(|word| word == b"EVAL") {
-            asked.store(true, Relaxed);
-        }
-        // Greetings are answered by a word or an error, scripts by neither.
-        let greets = direction == Cut::After && matches!(piece[0], b'+' | b'-');
-        if asked.load(Relaxed) && !greets {
+        {
             let mut plan = plan.lock().unwrap();
+            plan.asked |= direction == Cut::Before && piece[..length].windows(4).any(|word| word == b"EVAL");
+            // A script may be sent after a look at limits, or behind what a new connection says first, which is answered by
+            // a word or an error.
+            let answers = plan.asked && !matches!(piece[0], b'+' | b'-');
             match &mut plan.cut {
-                Some((cut, 0)) if *cut == direction => {
-                    *plan = Plan { cut: None, happened: Some(direction) };
+                Some((cut, _)) if *cut != direction || (direction == Cut::After && !answers) => {}
+                Some((_, 0)) => {
+                    *plan = Plan { happened: Some(direction), ..Plan::default() };
                     break;
                 }
-                Some((cut, after)) if *cut == direction => *after -= 1,
-                _ => {}
+                Some((_, after)) => *after -= 1,
+                None => {}
             }
         }
         if to.write_all(&piece[..length]).is_err() {
