@@ -17,7 +17,7 @@ MADE = "Made by sdk/generate.py from host/daemon/openapi.json: change those."
 WIDTH = 112
 
 # Streams of events are not one answer: the clients have their own way.
-BY_HAND = {"job_events"}
+BY_HAND = {"events", "job_events"}
 # What may be sent again when nobody knows whether it arrived, beyond what HTTP says of its methods.
 REPEATABLE = {
     "cancel_job",

@@ -86,11 +86,6 @@ export abstract class Calls {
     return this.call<models.Draining>("POST", `/api/v1/hosts/${encodeURIComponent(id)}/drain`, { signal: options.signal, repeatable: true });
   }
 
-  /** Follows all jobs, or those that a filter takes, from now on or from the last event that was seen. Never ends by itself; whoever reads too slowly is cut off, and may come back. Deleting jobs that have ended is not told. */
-  events(options: { status?: string; type?: string; queue?: string; tag?: string; correlation_id?: string; last_event_id?: string; signal?: AbortSignal } = {}): Promise<string> {
-    return this.call<string>("GET", `/api/v1/events`, { signal: options.signal, query: { status: options.status, type: options.type, queue: options.queue, tag: options.tag, correlation_id: options.correlation_id, last_event_id: options.last_event_id }, answer: "text", repeatable: true });
-  }
-
   /** Forgets a group of failures, as when its cause was mended. The next failure of its kind begins a new one. */
   forgetError(fingerprint: string, options: { signal?: AbortSignal } = {}): Promise<void> {
     return this.call<void>("DELETE", `/api/v1/errors/${encodeURIComponent(fingerprint)}`, { signal: options.signal, answer: "none", repeatable: true });

@@ -203,28 +203,6 @@ class Calls:
         )
         return answer
 
-    def events(
-        self,
-        *,
-        status: str | None = None,
-        type: str | None = None,
-        queue: str | None = None,
-        tag: str | None = None,
-        correlation_id: str | None = None,
-        last_event_id: str | None = None,
-    ) -> str:
-        """Follows all jobs, or those that a filter takes, from now on or from the last event that was seen.
-        Never ends by itself; whoever reads too slowly is cut off, and may come back. Deleting jobs that have
-        ended is not told."""
-        answer: str = self._call(
-            "GET",
-            "/api/v1/events",
-            params={"status": status, "type": type, "queue": queue, "tag": tag, "correlation_id": correlation_id, "last_event_id": last_event_id},
-            answer="text",
-            repeatable=True,
-        )
-        return answer
-
     def forget_error(
         self,
         fingerprint: str,
@@ -1123,28 +1101,6 @@ class AsyncCalls:
         answer: models.Draining = await self._call(
             "POST",
             f'/api/v1/hosts/{quote(id, safe="")}/drain',
-            repeatable=True,
-        )
-        return answer
-
-    async def events(
-        self,
-        *,
-        status: str | None = None,
-        type: str | None = None,
-        queue: str | None = None,
-        tag: str | None = None,
-        correlation_id: str | None = None,
-        last_event_id: str | None = None,
-    ) -> str:
-        """Follows all jobs, or those that a filter takes, from now on or from the last event that was seen.
-        Never ends by itself; whoever reads too slowly is cut off, and may come back. Deleting jobs that have
-        ended is not told."""
-        answer: str = await self._call(
-            "GET",
-            "/api/v1/events",
-            params={"status": status, "type": type, "queue": queue, "tag": tag, "correlation_id": correlation_id, "last_event_id": last_event_id},
-            answer="text",
             repeatable=True,
         )
         return answer
