@@ -1,7 +1,6 @@
 //! What an author does before there is a host: begin a job type, build it, check it, and run it.
 
-mod support;
-
+use crate::support::{done, scratch};
 use serde_json::{Value, json};
 use std::{
     ffi::OsStr,
@@ -9,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
 };
-use support::{done, scratch};
 use tempfile::TempDir;
 use waymark_tests::{World, binary, guest, root};
 

@@ -1,8 +1,7 @@
 //! The Celery front, met by unmodified Celery clients of two versions, in virtual environments of their own; and workers of
 //! Celery that run a part of a type's jobs.
 
-mod support;
-
+use crate::support::{self, configure, done, not_run, scratch};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use std::{
@@ -12,7 +11,6 @@ use std::{
     process::{Child, Command, Stdio},
     time::Duration,
 };
-use support::{configure, done, not_run, scratch};
 use waymark_tests::{PATIENCE, World, binary, eventually, host::Host, redis::free_port, root};
 
 /// Tasks of the application, each run by the guest `tasks`.

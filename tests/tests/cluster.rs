@@ -8,8 +8,8 @@ use waymark_tests::{cluster::Cluster, root};
 fn the_functional_suite_passes_on_a_cluster_of_three_masters_and_three_replicas() {
     let cluster = Cluster::start(true);
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["test", "--profile", "quick", "--workspace", "--test", "life", "--test", "controls"])
-        .args(["--test", "bulk", "--test", "plugins", "--test", "parked", "--no-fail-fast"])
+        .args(["test", "--profile", "quick", "--workspace", "--test", "system", "--"])
+        .args(["life::", "controls::", "bulk::", "plugins::", "parked::"])
         .current_dir(root())
         .env("WAYMARK_TEST_STORE", cluster.url())
         .status()

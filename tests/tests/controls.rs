@@ -1,14 +1,12 @@
 //! What an operator can ask of a job: every control on every state, a hundred controls at once, and how soon a
 //! pause happens.
 
-mod support;
-
+use crate::support::done;
 use serde_json::{Value, json};
 use std::{
     process::Command,
     time::{Duration, Instant},
 };
-use support::done;
 use waymark_tests::{
     World, at_once, binary,
     client::{Answer, Client, is_ended},

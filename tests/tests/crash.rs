@@ -1,7 +1,6 @@
 //! What dies, and what that costs: nothing that was committed, and no other job.
 
-mod support;
-
+use crate::support::{Random, configure, done, observer};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::{
@@ -14,7 +13,6 @@ use std::{
     thread::{self, JoinHandle, available_parallelism, sleep},
     time::{Duration, Instant},
 };
-use support::{Random, configure, done, observer};
 use waymark_tests::{
     PATIENCE, World, at_once,
     client::{Client, is_ended},

@@ -1,10 +1,8 @@
 //! The dashboard, in a real browser and as others may try to misuse it.
 
-mod support;
-
+use crate::support::{configure, done, not_run, scratch};
 use serde_json::{Value, json};
 use std::{env, fs, path::PathBuf, process::Command};
-use support::{configure, done, not_run, scratch};
 use waymark_tests::{PATIENCE, World, client::Client, eventually, guest, host::Host, root};
 
 const CONFIG: &str = "[worker]\nslots = 20\n";

@@ -1,7 +1,6 @@
 //! How a plugin comes to the hosts: uploaded once, fetched from an address or a registry, signed, never silently older.
 
-mod support;
-
+use crate::support::not_run;
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -9,7 +8,6 @@ use std::{
     process::{Command, Output},
     time::Duration,
 };
-use support::not_run;
 use tempfile::TempDir;
 use waymark_tests::{
     World, binary,

@@ -1,10 +1,8 @@
 //! Many hosts on one store: chosen queues, hosts that claim nothing, and jobs that move when a host stops.
 
-mod support;
-
+use crate::support::{configure, observer};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use support::{configure, observer};
 use waymark_tests::{PATIENCE, World, eventually, guest, host::Host};
 
 const CONFIG: &str = "[worker]\nslots = 200\nlease_ms = 5000\n";

@@ -1,10 +1,8 @@
 //! The job types that may ask a language model: with one, with its recordings, without a grant, and killed while they ask.
 
-mod support;
-
+use crate::support::{Random, observer};
 use serde_json::{Value, json};
 use std::{fs, thread, time::Duration};
-use support::{Random, observer};
 use waymark_tests::{World, client::Client, endpoint::Endpoint, model::Model, root};
 
 const TYPES: [&str; 5] = [

@@ -1,10 +1,8 @@
 //! The job types that read tables, over connections: PostgreSQL and SQLite give the same as the file, whatever happens meanwhile.
 
-mod support;
-
+use crate::support::{done, observer};
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf, process::Command, time::Duration};
-use support::{done, observer};
 use waymark_tests::{World, client::Client, eventually, postgres::Postgres, root};
 
 const TYPES: [&str; 4] =

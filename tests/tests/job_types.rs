@@ -1,11 +1,9 @@
 //! The job types that prepare and carry out tests: each on the input that it is shipped with, many at once, while their
 //! host is killed again and again. Every result and every output record is that of an undisturbed run.
 
-mod support;
-
+use crate::support::{Random, observer};
 use serde_json::{Value, json};
 use std::{fs, thread, time::Duration};
-use support::{Random, observer};
 use waymark_tests::{World, root};
 
 const TYPES: [&str; 7] = [

@@ -1,13 +1,11 @@
 //! `waymark migrate celery inspect` on a real Celery application, with its worker and messages of its client.
 
-mod support;
-
+use crate::support::{self, not_run, python, scratch};
 use std::{
     fs,
     path::Path,
     process::{Child, Command, Stdio},
 };
-use support::{not_run, python, scratch};
 use tempfile::TempDir;
 use waymark_tests::{World, binary, eventually, redis::Redis};
 

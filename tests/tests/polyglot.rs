@@ -1,7 +1,6 @@
 //! Job types in Python and JavaScript, built with their own tool chains against `wit/`, are job types like others.
 
-mod support;
-
+use crate::support::{self, done, not_run, scratch};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -10,7 +9,6 @@ use std::{
     process::Command,
     time::Duration,
 };
-use support::{done, not_run, scratch};
 use waymark_tests::{World, guest, host::Host, root};
 
 /// Compiling 18 MiB of WebAssembly takes 13 s of processor time, and the compiler stands back for others.

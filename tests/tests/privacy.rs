@@ -1,10 +1,8 @@
 //! What is hidden from people, and what is encrypted in the store.
 
-mod support;
-
+use crate::support::configure;
 use serde_json::json;
 use std::fs;
-use support::configure;
 use waymark_tests::{PATIENCE, World, eventually};
 
 #[test]

@@ -1,8 +1,7 @@
 //! The two shipped job types on real tables: figures equal to those of an independent computation, in 64 MiB, and
 //! the same whatever happens to the host meanwhile.
 
-mod support;
-
+use crate::support::{self, Random, done, not_run, observer, scratch};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -11,7 +10,6 @@ use std::{
     sync::Mutex,
     time::Duration,
 };
-use support::{Random, done, not_run, observer, scratch};
 use waymark_tests::{World, eventually, host::Host, root};
 
 /// Longest wait for a job on a whole table, on a busy machine.

@@ -1,7 +1,6 @@
 //! Redis as it is out there: full, read-only, silent, behind TLS, with users that may do little.
 
-mod support;
-
+use crate::support::{configure, done};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -9,7 +8,6 @@ use std::{
     process::Command,
     time::{Duration, Instant},
 };
-use support::{configure, done};
 use waymark_tests::{
     PATIENCE, World, binary,
     cluster::Cluster,

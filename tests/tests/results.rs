@@ -1,7 +1,6 @@
 //! What jobs leave behind: results, streams, groups of failures, and who is told of an end.
 
-mod support;
-
+use crate::support::{configure, node_packages, not_run, scratch};
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
@@ -15,7 +14,6 @@ use std::{
     thread,
     time::Duration,
 };
-use support::{configure, node_packages, not_run, scratch};
 use waymark_tests::{PATIENCE, World, binary, client::Client, eventually, guest, redis::free_port, root};
 
 /// Commits after every step and does not wait between attempts.

@@ -1,7 +1,6 @@
 //! Schedules: once per planned time, whatever happens to hosts.
 
-mod support;
-
+use crate::support::{configure, done};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -9,7 +8,6 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
-use support::{configure, done};
 use waymark_tests::{PATIENCE, World, binary, client::Client, eventually, host::Host};
 
 const CONFIG: &str = "

@@ -1,7 +1,6 @@
 //! The packages for Python and JavaScript, and projects in every language from `plugin new` to a host.
 
-mod support;
-
+use crate::support::{self, done, not_run, python, scratch};
 use serde_json::{Value, json};
 use std::{
     ffi::OsStr,
@@ -10,7 +9,6 @@ use std::{
     process::Command,
     time::Duration,
 };
-use support::{done, not_run, python, scratch};
 use tempfile::TempDir;
 use waymark_tests::{World, binary, guest, root};
 

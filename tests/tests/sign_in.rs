@@ -1,8 +1,7 @@
 //! People sign in through a real provider of OpenID Connect: `oidc-provider` of npm, which checks PKCE, the client's secret and
 //! where browsers are sent back to.
 
-mod support;
-
+use crate::support::{self, node_packages, not_run, scratch};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -13,7 +12,6 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
     sync::LazyLock,
 };
-use support::{node_packages, not_run, scratch};
 use ureq::Agent;
 use waymark_tests::{World, host::Host, root};
 

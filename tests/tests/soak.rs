@@ -2,10 +2,7 @@
 //!
 //! `WAYMARK_SOAK_SECONDS` says how long, 20 by default; `cargo xtask soak --minutes 30` is the long run.
 
-#[path = "../../host/store/tests/support/mod.rs"]
-mod store;
-mod support;
-
+use crate::support::{Random, observer};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +10,6 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
-use support::{Random, observer};
 use waymark_tests::{World, at_once, client::is_ended, eventually, host::Host};
 
 /// Short leases, so that a frozen host loses its jobs; a death under a job is nothing special here.
@@ -246,7 +242,7 @@ impl Soak {
         println!("{:?}; {succeeded} of {} accepted jobs succeeded", self.done, jobs.len());
         assert!(succeeded * 2 > jobs.len(), "most of what was accepted succeeds");
         let client = redis::Client::open(self.world.redis.url()).expect("an address");
-        store::check_ledger(&mut client.get_connection().expect("a connection"), "wm", 1);
+        crate::store::check_ledger(&mut client.get_connection().expect("a connection"), "wm", 1);
     }
 }
 

@@ -13,7 +13,8 @@ use waymark_tests::{PATIENCE, World, binary, eventually};
 struct Terminal {
     process: Child,
     keys: ChildStdin,
-    said: Arc<Mutex<Vec<u8>>>,
+    /// What somebody in front of it sees. The program writes only what changed.
+    screen: Arc<Mutex<vt100::Parser>>,
 }
 
 impl Terminal {
@@ -29,35 +30,38 @@ impl Terminal {
             .expect("script is needed: apt-get install bsdutils");
         let (keys, mut output) =
             (process.stdin.take().expect("keys"), process.stdout.take().expect("a screen"));
-        let said = Arc::<Mutex<Vec<u8>>>::default();
-        let heard = said.clone();
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(24, 80, 0)));
+        let written = screen.clone();
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(length @ 1..) = output.read(&mut bytes) {
-                heard.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..length]);
+                written.lock().unwrap_or_else(PoisonError::into_inner).process(&bytes[..length]);
             }
         });
-        Self { process, keys, said }
+        Self { process, keys, screen }
     }
 
     fn press(&mut self, keys: &str) {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.keys.write_all(keys.as_bytes()).expect("a key is taken");
         self.keys.flush().expect("a key is taken");
     }
 
-    /// Waits until this was written since the last key.
+    fn seen(&self) -> String {
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner).screen().contents()
+    }
+
+    /// Waits until this is on the screen.
     #[track_caller]
     fn shows(&self, text: &str) {
-        eventually(&format!("the screen shows {text:?}"), PATIENCE, || {
-            let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            String::from_utf8_lossy(&said).contains(text).then_some(())
-        });
+        eventually(&format!("{text:?} is shown"), PATIENCE, || self.seen().contains(text).then_some(()));
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- the screen\n{}\n---", self.seen());
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

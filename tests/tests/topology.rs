@@ -1,7 +1,6 @@
 //! The same jobs on every kind of store: Sentinel with a failover, Cluster with a lost master; and what is refused.
 
-mod support;
-
+use crate::support::configure;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::{
@@ -11,7 +10,6 @@ use std::{
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
-use support::configure;
 use tempfile::TempDir;
 use waymark_job::JobId;
 use waymark_tests::{

@@ -1,7 +1,7 @@
 //! A real job on real data: started, paused, its host killed, resumed on a new host, finished; and the same job
 //! once more undisturbed, to compare.
 
-use crate::{cargo, guests, root, setup, target};
+use crate::{guests, quick, root, setup, target};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use std::{
@@ -121,8 +121,7 @@ fn bar(job: &Value) {
 /// Runs the demo.
 pub(crate) fn run() -> anyhow::Result<()> {
     setup::redis()?;
-    // As the tests do: another selection of packages would have Wasmtime compiled anew.
-    crate::run(cargo().args(["build", "--profile", "quick", "--workspace", "--bins"]))?;
+    crate::run(quick("build").arg("--bins"))?;
     let built = guests::build()?;
     let folder = target().join("demo");
     if folder.exists() {

@@ -74,6 +74,14 @@ fn cargo() -> Command {
     command
 }
 
+/// A command of cargo for the whole workspace, by the profile of demo and tests. Another selection of packages would have
+/// Wasmtime compiled anew.
+fn quick(verb: &str) -> Command {
+    let mut command = cargo();
+    command.args([verb, "--profile", "quick", "--workspace"]);
+    command
+}
+
 /// Runs a command, shown before it runs and with its time after it, and fails as it fails.
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let words: Vec<_> = std::iter::once(command.get_program())
@@ -98,22 +106,13 @@ fn test() -> anyhow::Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     guests::build()?;
     // The system tests run the binary; it is built first, so that they never wait for it.
-    run(cargo().args(["build", "--profile", "quick", "--workspace", "--bins"]))?;
-    run(cargo().args([
-        "clippy",
-        "--profile",
-        "quick",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))?;
+    run(quick("build").arg("--bins"))?;
+    run(quick("clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
     let not_run = target().join("not-run.txt");
     if not_run.exists() {
         std::fs::remove_file(&not_run)?;
     }
-    run(cargo().args(["test", "--profile", "quick", "--workspace", "--no-fail-fast"]))?;
+    run(quick("test").arg("--no-fail-fast"))?;
     if let Ok(list) = std::fs::read_to_string(&not_run) {
         println!("not run:\n{list}");
     }
@@ -135,52 +134,49 @@ fn number(flag: &str, default: u64) -> anyhow::Result<u64> {
 fn soak(minutes: u64) -> anyhow::Result<()> {
     setup::redis()?;
     guests::build()?;
-    run(cargo().args(["build", "--profile", "quick", "--workspace", "--bins"]))?;
+    run(quick("build").arg("--bins"))?;
     let seconds = (minutes * 60).to_string();
-    run(cargo()
-        .args(["test", "--profile", "quick", "--workspace", "--test", "soak", "--", "--nocapture"])
+    run(quick("test")
+        .args(["--test", "system", "--", "--nocapture", "soak::"])
         .env("WAYMARK_SOAK_SECONDS", seconds))
 }
 
 fn model(operations: u64) -> anyhow::Result<()> {
     setup::redis()?;
-    run(cargo()
-        .args(["test", "--profile", "quick", "--workspace", "--test", "model", "--", "--nocapture"])
+    run(quick("test")
+        .args(["--test", "model", "--", "--nocapture"])
         .env("WAYMARK_MODEL_OPERATIONS", operations.to_string()))
 }
 
 fn kills(times: u64) -> anyhow::Result<()> {
     setup::redis()?;
     guests::build()?;
-    // As the tests do: another selection of packages would have Wasmtime compiled anew.
-    run(cargo().args(["build", "--profile", "quick", "--workspace", "--bins"]))?;
-    run(cargo()
-        .args(["test", "--profile", "quick", "--workspace", "--test", "job_types", "--test", "job_models"])
-        .args(["--", "--nocapture", "killed"])
+    run(quick("build").arg("--bins"))?;
+    run(quick("test")
+        .args(["--test", "system", "--"])
+        .args(["--nocapture", "job_types::every_type", "job_models::a_killed_host"])
         .env("WAYMARK_KILLS", times.to_string()))
 }
 
 fn cluster() -> anyhow::Result<()> {
     setup::redis()?;
     guests::build()?;
-    run(cargo().args(["build", "--profile", "quick", "--workspace", "--bins"]))?;
-    run(cargo()
-        .args(["test", "--profile", "quick", "--workspace", "--test", "cluster", "--"])
-        .args(["--ignored", "--nocapture"]))
+    run(quick("build").arg("--bins"))?;
+    run(quick("test").args(["--test", "system", "--"]).args(["--ignored", "--nocapture", "cluster::"]))
 }
 
 fn celery() -> anyhow::Result<()> {
     setup::redis()?;
     guests::build()?;
     run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
-    run(cargo()
-        .args(["test", "--release", "--workspace", "--test", "celery", "--"])
-        .args(["--ignored", "--nocapture"]))
+    run(cargo().args(["test", "--release", "--workspace", "--test", "system", "--"]).args([
+        "--ignored",
+        "--nocapture",
+        "celery::",
+    ]))
 }
 
 fn scale() -> anyhow::Result<()> {
     setup::redis()?;
-    run(cargo()
-        .args(["test", "--profile", "quick", "--workspace", "--test", "scale", "--", "--nocapture"])
-        .env("WAYMARK_SCALE", "100"))
+    run(quick("test").args(["--test", "scale", "--", "--nocapture"]).env("WAYMARK_SCALE", "100"))
 }

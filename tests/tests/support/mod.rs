@@ -1,7 +1,5 @@
 //! What several test files share beyond the harness.
 
-#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
-
 use std::{
     env, fs,
     io::Write as _,
@@ -12,11 +10,11 @@ use std::{
 use waymark_tests::{World, guest, host::Host, root};
 
 /// Numbers drawn from a seed. A test prints it, and draws the same again when `WAYMARK_SEED` names it.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// A fresh seed, or the one that the environment names; printed.
-    pub fn announced() -> Self {
+    pub(crate) fn announced() -> Self {
         let fresh = || {
             let time = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
             u64::from(time.subsec_nanos()) << 32 | u64::from(id())
@@ -28,7 +26,7 @@ impl Random {
     }
 
     /// Below `bound`, by SplitMix64.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -37,14 +35,14 @@ impl Random {
 }
 
 /// Changes the configuration of a host that does not run.
-pub fn configure(host: &Host, change: impl FnOnce(String) -> String) {
+pub(crate) fn configure(host: &Host, change: impl FnOnce(String) -> String) {
     let file = host.plugins.with_file_name("waymark.toml");
     let text = fs::read_to_string(&file).expect("the configuration is read");
     fs::write(file, change(text)).expect("the configuration is written");
 }
 
 /// A host that serves the API and runs no jobs, so that there is somebody to ask while others die.
-pub fn observer(world: &World, plugins: &[&str]) -> Host {
+pub(crate) fn observer(world: &World, plugins: &[&str]) -> Host {
     let mut host = world.empty_host();
     configure(&host, |text| {
         let kept: Vec<_> = text.lines().filter(|line| !line.starts_with("processes =")).collect();
@@ -61,7 +59,7 @@ pub fn observer(world: &World, plugins: &[&str]) -> Host {
 }
 
 /// Where tests may leave what takes long to make: below the folder that this crate is built into.
-pub fn scratch(name: &str) -> PathBuf {
+pub(crate) fn scratch(name: &str) -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let folder = target.join(name);
     fs::create_dir_all(&folder).expect("a folder");
@@ -69,7 +67,7 @@ pub fn scratch(name: &str) -> PathBuf {
 }
 
 /// Says that something was not run, which CI does not accept.
-pub fn not_run(what: &str) {
+pub(crate) fn not_run(what: &str) {
     assert!(env::var_os("CI").is_none(), "not run: {what}");
     // `cargo xtask test` names it at its end.
     let path = waymark_tests::target().join("not-run.txt");
@@ -81,7 +79,7 @@ pub fn not_run(what: &str) {
 ///
 /// # Errors
 /// The program is missing or fails.
-pub fn done(command: &mut Command) -> Result<String, String> {
+pub(crate) fn done(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
     if output.status.success() {
@@ -95,7 +93,7 @@ pub fn done(command: &mut Command) -> Result<String, String> {
 ///
 /// # Errors
 /// There is no Python with `venv`, or the packages cannot be had.
-pub fn python(folder: &Path, requirements: &Path) -> Result<PathBuf, String> {
+pub(crate) fn python(folder: &Path, requirements: &Path) -> Result<PathBuf, String> {
     let (venv, ready) = (folder.join("venv"), folder.join("venv/ready"));
     let python = venv.join("bin/python");
     if fs::read(&ready).ok() != fs::read(requirements).ok() {
@@ -110,7 +108,7 @@ pub fn python(folder: &Path, requirements: &Path) -> Result<PathBuf, String> {
 ///
 /// # Errors
 /// There is no Node, or the packages cannot be had.
-pub fn node_packages(folder: &Path) -> Result<(), String> {
+pub(crate) fn node_packages(folder: &Path) -> Result<(), String> {
     let (lock, ready) = (folder.join("package-lock.json"), folder.join("node_modules/.ready"));
     if fs::read(&ready).ok() != fs::read(&lock).ok() {
         done(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))?;

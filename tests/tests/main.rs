@@ -1,0 +1,45 @@
+//! The system tests, one program, so that it is linked once and its tests run beside each other; `NAME::` runs those of a file.
+
+mod authoring;
+mod bulk;
+mod callers;
+mod celery;
+mod cluster;
+mod controls;
+mod crash;
+mod dashboard;
+mod distribution;
+mod features;
+mod flow;
+mod hostile;
+mod hosts;
+mod http;
+mod job_models;
+mod job_sources;
+mod job_types;
+mod keyvalue;
+mod life;
+mod llm;
+mod migrate;
+mod parked;
+mod pipeline;
+mod plugins;
+mod polyglot;
+mod privacy;
+mod real_data;
+mod redis_worlds;
+mod results;
+mod routes;
+mod schedules;
+mod sdk;
+mod sign_in;
+mod soak;
+mod sql;
+#[path = "../../host/store/tests/support/mod.rs"]
+mod store;
+mod support;
+mod telemetry;
+mod top;
+mod topology;
+mod traces;
+mod workflows;
