@@ -225,7 +225,7 @@ local answers, size = { string.format('%.0f', NOW), '' }, 2
 local claims, held, mine, skips = {}, 0, {}, SKIPS_MAX
 local any_moved = redis.call('EXISTS', key('moved')) == 1
 local value = token .. ':-1:' .. worker .. ':' .. string.format('%.0f', NOW)
-local counted, started, removed_any = {}, {}, false
+local started, removed_any = {}, false
 
 -- Takes up to `most` jobs from a line. Returns how many, and whether it can give no more now: it is empty, or waits
 -- behind a limit.
@@ -235,7 +235,7 @@ local function take(one, most)
   local got = 0
   local own, keyed = rules and rules[1], rules and rules[2]
   local star = rules and rules.rules.s == 'cancel_running' and '*' or ''
-  local once = star .. '1|' .. one[3]
+  local once = value .. '|' .. star .. '1|' .. one[3]
   -- It keeps its turn behind a limit, unless it was served.
   local function block(scope)
     local served = got > 0 or (one.got or 0) > 0
@@ -265,6 +265,7 @@ local function take(one, most)
     for at = 1, #ids do
       local id, stored, spec = ids[at], states[at], specs[at]
       local stands = not moved[at] or moved[at] == place
+      local claim = value
       if spec and stands and not taken[at] and not mine[id] and (not stored or string.byte(stored) == 113) then
         -- Fields of the spec that are rarely there, found without unpacking it: "w" and "um".
         if rules then
@@ -283,8 +284,7 @@ local function take(one, most)
           own.used = own.used + weight
           if keyed then keyed.used = keyed.used + weight end
           local strategy = rules.rules.s
-          counted[#counted + 1] = id
-          counted[#counted + 1] = light and once or star .. weight .. '|' .. one[3]
+          claim = light and once or value .. '|' .. star .. weight .. '|' .. one[3]
           if strategy == 'cancel_running' or strategy == 'replace' then
             local over = rules[2] and rules[2].c and rules[2].name or queue_of(one[3])
             if star ~= '' then
@@ -306,7 +306,7 @@ local function take(one, most)
         got = got + 1
         answers[size + 1], answers[size + 2], answers[size + 3] = id, spec, stored or ''
         size = size + 3
-        claims[held + 1], claims[held + 2] = id, value
+        claims[held + 1], claims[held + 2] = id, claim
         held = held + 2
         event(id, 'r')
       else
@@ -371,7 +371,6 @@ if held > 0 then
   write_many('HSET', key('claims'), claims)
   redis.call('SET', key('token:' .. token), 1, 'EX', 3600)
 end
-write_many('HSET', key('held'), counted)
 for _, one in ipairs(started) do
   local unique, id = string.match(one, '^(.*)\n(.*)$')
   release_unique(unique, id)

@@ -31,7 +31,7 @@ end
 local claims = read_many('HMGET', key('claims'), ids)
 local pausing = redis.call('EXISTS', key('ctl')) == 1 and read_many('HMGET', key('ctl'), ids) or {}
 
-local answers, states, leavers, kept_claims, results, resumed = {}, {}, {}, {}, {}, {}
+local answers, states, leavers, left, kept_claims, results, resumed = {}, {}, {}, {}, {}, {}, {}
 local parents, waits, uniques, owners = {}, {}, {}, {}
 -- What this call did to a job already: its claim now, or the token under which it left.
 local claimed, left_by = {}, {}
@@ -136,7 +136,7 @@ for number = 1, total do
       claimed[id] = claim
     else
       states[#states + 1] = letter .. packed
-      leavers[#leavers + 1] = id
+      leavers[#leavers + 1], left[#left + 1] = id, claim
       left_by[id] = token
       if pausing[number] then resumed[#resumed + 1] = id end
       local own = lists[type]
@@ -232,7 +232,7 @@ for at = 1, #kept_claims, 2 do
 end
 write_many('HSET', key('claims'), kept)
 write_many('HDEL', key('claims'), leavers)
-release_many(leavers)
+release_many(leavers, left)
 release_uniques(uniques, owners)
 write_many('HDEL', key('ctl'), resumed)
 

@@ -10,7 +10,7 @@
 local channel, age_ms = ARGV[1], ARGV[2]
 local ids, forgotten, orphans = {}, 0, {}
 for at = 3, #ARGV do ids[at - 2] = ARGV[at] end
-local gone = {}
+local gone, ran, claims = {}, {}, {}
 for _, id in ipairs(ids) do
   local spec = spec_of(id)
   local letter, record, claim = state_of(id)
@@ -19,6 +19,7 @@ for _, id in ipairs(ids) do
     forgotten = forgotten + 1
     gone[#gone + 1] = id
     if claim then
+      ran[#ran + 1], claims[#claims + 1] = id, claim
       redis.call('PUBLISH', channel, claim_worker(claim) .. ' drop ' .. id .. ' ' .. claim_token(claim))
     end
     index_remove(letter, spec.t, id)
@@ -53,7 +54,7 @@ if #gone > 0 and exists('logged') then
   write_many('ZADD', key('waste'), waste)
   write_many('SREM', key('logged'), gone)
 end
-release_many(gone)
+release_many(ran, claims)
 for _, one in ipairs(orphans) do tell_parent(one[1], one[2], 'Fthe job was deleted') end
 flush()
 return forgotten

@@ -180,30 +180,35 @@ local function open_blocked(scope, most)
   return woken
 end
 
--- Jobs leave the running state: the limits that counted them are told.
-local function release_many(ids)
-  if #ids == 0 or not exists('held') then return end
-  -- Jobs of a lane have the same value, but for their weight.
-  local gone, alike = {}, {}
-  for at, value in ipairs(read_many('HMGET', key('held'), ids)) do
-    if value then
-      gone[#gone + 1] = ids[at]
-      alike[value] = (alike[value] or 0) + 1
-      if string.byte(value) == 42 then
-        local lane = string.match(value, '|(.*)$')
-        redis.call('ZREM', key('runners:' .. queue_of(lane)), ids[at])
-        if lane ~= queue_of(lane) then redis.call('ZREM', key('runners:' .. lane), ids[at]) end
-      end
+-- A claim is "<token, 32 characters>:<committed step or -1>:<worker>:<claimed at, ms>"; of a job that limits count,
+-- "|<weight>|<lane>" follows, with a star before the weight where the oldest may be cancelled for a newer one.
+local function claim_token(claim) return string.sub(claim, 1, 32) end
+local function claim_worker(claim) return string.match(claim, '^%x+:%-?%d+:([^|]*):%d+') end
+local function claim_place(claim) return string.match(claim, '|(%*?)(%d+)|(.*)$') end
+
+-- Claims end: the limits that counted their jobs are told.
+local function release_many(ids, claims)
+  -- Those of a line that were claimed together are alike, but for their weight.
+  local alike = {}
+  for _, claim in ipairs(claims) do alike[claim] = (alike[claim] or 0) + 1 end
+  local starred
+  for claim, jobs in pairs(alike) do
+    local star, weight, lane = claim_place(claim)
+    if lane then
+      local queue = queue_of(lane)
+      freed[queue] = (freed[queue] or 0) + weight * jobs
+      if lane ~= queue then freed[lane] = (freed[lane] or 0) + weight * jobs end
+      starred = starred or star ~= ''
     end
   end
-  for value, jobs in pairs(alike) do
-    -- "weight|lane", with a star in front where the oldest may be cancelled for a newer one.
-    local weight, lane = string.match(value, '^%*?(%d+)|(.*)$')
-    local queue = queue_of(lane)
-    freed[queue] = (freed[queue] or 0) + weight * jobs
-    if lane ~= queue then freed[lane] = (freed[lane] or 0) + weight * jobs end
+  if not starred then return end
+  for at, claim in ipairs(claims) do
+    local star, _, lane = claim_place(claim)
+    if star == '*' then
+      redis.call('ZREM', key('runners:' .. queue_of(lane)), ids[at])
+      if lane ~= queue_of(lane) then redis.call('ZREM', key('runners:' .. lane), ids[at]) end
+    end
   end
-  write_many('HDEL', key('held'), gone)
 end
 
 -- Entries that the stream of changes keeps (changes.rs), and jobs that one of them tells of: so it has a bound in bytes.
@@ -248,7 +253,7 @@ local function flush()
   local woken, waits = false, next(freed) and exists('blocked')
   for scope, weight in pairs(freed) do
     if redis.call('HINCRBY', key('busy'), scope, -weight) <= 0 then redis.call('HDEL', key('busy'), scope) end
-    if waits then woken = open_blocked(scope, math.min(weight, 50)) or woken end
+    if waits and weight > 0 then woken = open_blocked(scope, math.min(weight, 50)) or woken end
   end
   for name, list in pairs(pushed) do
     if #list > 0 then
@@ -329,10 +334,6 @@ local function has_come(id, record)
   end
   return tonumber(redis.call('HGET', key('kids:' .. id), 'n') or 0) <= 0
 end
-
--- A claim is "<token, 32 characters>:<committed step or -1>:<worker>:<claimed at, ms>".
-local function claim_token(claim) return string.sub(claim, 1, 32) end
-local function claim_worker(claim) return string.match(claim, '^%x+:%-?%d+:(.*):%d+$') end
 
 -- Jobs let go of their unique keys, where they have them.
 local function release_uniques(uniques, ids)
@@ -476,7 +477,7 @@ local POISONED = 'a worker died under the job '
 local function take_back(id, claim, crashed, crashes_max)
   local spec = spec_of(id)
   redis.call('HDEL', key('claims'), id)
-  release_many({ id })
+  release_many({ id }, { claim })
   local pausing = redis.call('HDEL', key('ctl'), id) == 1
   if not spec then return 'q' end
   local _, record = state_of(id)
@@ -520,7 +521,7 @@ local function cancel_one(id, spec, letter, record, claim, channel, orphans)
   if claim then
     redis.call('HDEL', key('claims'), id)
     redis.call('HDEL', key('ctl'), id)
-    release_many({ id })
+    release_many({ id }, { claim })
     redis.call('PUBLISH', channel, claim_worker(claim) .. ' drop ' .. id .. ' ' .. claim_token(claim))
   end
   redis.call('ZREM', key('due'), id)

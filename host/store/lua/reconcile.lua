@@ -5,7 +5,8 @@
 -- ARGV     'jobs', '' and a cursor: jobs that stand in no index, or in a wrong one;
 --          'index', name of an index and a cursor: entries of jobs that do not exist;
 --          'counts', job type and '0': its counts;
---          'depth', queue and '0': how many jobs wait in it and in its lanes, where these are at most 1,000 in 200 lines.
+--          'depth', queue and '0': how many jobs wait in it and in its lanes, where these are at most 1,000 in 200 lines;
+--          'busy', '' and '0': what limits count of running jobs, where at most 1,000 run under 1,000 limits.
 --          Cursors begin with '0'
 --
 -- Answers  the next cursor, '0' at the end; how much was mended
@@ -75,6 +76,34 @@ if verb == 'depth' then
   end
   right('depth', name, depth)
   for lane, number in pairs(lanes) do right('lanes', lane, number) end
+  return { '0', mended }
+end
+
+if verb == 'busy' then
+  local MOST = 1000
+  if redis.call('HLEN', key('claims')) > MOST or redis.call('HLEN', key('busy')) > MOST then return { '0', 0 } end
+  local known, runs = redis.call('HGETALL', key('busy')), {}
+  for _, claim in ipairs(redis.call('HVALS', key('claims'))) do
+    local _, weight, lane = claim_place(claim)
+    if lane then
+      local queue = queue_of(lane)
+      runs[queue] = (runs[queue] or 0) + weight
+      if lane ~= queue then runs[lane] = (runs[lane] or 0) + weight end
+    end
+  end
+  for at = 1, #known, 2 do
+    local scope, number = known[at], runs[known[at]] or 0
+    if tonumber(known[at + 1]) ~= number then
+      freed[scope] = known[at + 1] - number
+      mended = mended + 1
+    end
+    runs[scope] = nil
+  end
+  for scope, number in pairs(runs) do
+    freed[scope] = -number
+    mended = mended + 1
+  end
+  flush()
   return { '0', mended }
 end
 

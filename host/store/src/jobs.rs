@@ -535,10 +535,9 @@ impl Store {
             let (mut state, mut record) = pack::read_state(id, state.as_deref())?;
             if let Some(claim) = claim.as_deref().and_then(|claim| std::str::from_utf8(claim).ok()) {
                 state = State::Running;
-                // "<token>:<step>:<worker>:<claimed at>"
-                if let Some((rest, at)) = claim.rsplit_once(':') {
-                    record.host = rest.splitn(3, ':').nth(2).map(str::to_owned);
-                    record.started_ms = record.started_ms.or(at.parse().ok());
+                if let Some((_, worker, at)) = pack::read_claim(claim) {
+                    record.host = Some(worker.to_owned());
+                    record.started_ms = record.started_ms.or(at);
                 }
             }
             let (spec, sealed) = match pack::read_spec(id, &spec, self.keyring()) {

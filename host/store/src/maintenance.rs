@@ -62,6 +62,7 @@ impl Store {
             for (queue, _) in self.scan(&format!("{}depth", self.head(partition))).await? {
                 mended += self.reconcile_all(partition, "depth", &queue).await?;
             }
+            mended += self.reconcile_all(partition, "busy", "").await?;
         }
         Ok(mended)
     }

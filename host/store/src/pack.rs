@@ -162,6 +162,15 @@ pub(crate) fn read_state(id: &JobId, bytes: Option<&[u8]>) -> Result<(State, Rec
     Ok((state, record))
 }
 
+/// Token, worker and time (Unix ms) of a claim. What follows a bar, the place that it takes of limits, is for scripts.
+pub(crate) fn read_claim(claim: &str) -> Option<(&str, &str, Option<u64>)> {
+    let (claim, _) = claim.split_once('|').unwrap_or((claim, ""));
+    let (rest, at) = claim.rsplit_once(':')?;
+    let mut parts = rest.splitn(3, ':');
+    let (token, _step, worker) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((token, worker, at.parse().ok()))
+}
+
 pub(crate) fn state(letter: char) -> Result<State, Error> {
     State::from_letter(letter).ok_or_else(|| Error::corrupt("a state", format!("letter {letter:?}")))
 }

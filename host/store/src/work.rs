@@ -368,11 +368,8 @@ impl Store {
             let mut command = redis::cmd("HSCAN");
             command.arg(format!("{}claims", self.head(partition))).arg(cursor).arg("COUNT").arg(500);
             let (next, page): (u64, Vec<(String, String)>) = self.inner.link.any(&command).await?;
-            // "<token>:<step>:<worker>:<claimed at>"
             held.extend(page.iter().filter_map(|(id, claim)| {
-                let (token, rest) = claim.split_once(':')?;
-                let (_, rest) = rest.split_once(':')?;
-                let (owner, _) = rest.rsplit_once(':')?;
+                let (token, owner, _) = pack::read_claim(claim)?;
                 (owner == worker).then_some((JobId::parse(id).ok()?, token.to_owned()))
             }));
             if next == 0 {

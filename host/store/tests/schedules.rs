@@ -403,7 +403,9 @@ async fn damaged_indexes_and_counts_are_mended() {
     let _: () = connection.hset("{wm0}:depth", "night", -1).unwrap();
     let _: () = connection.hset("{wm0}:depth", "nobody", 5).unwrap();
     let _: () = connection.hset("{wm0}:lanes", "night/tenant", 9).unwrap();
-    assert!(world.store.reconcile().await.unwrap() >= 12);
+    let _: () = connection.hset("{wm0}:busy", "nobody", 5).unwrap();
+    assert!(world.store.reconcile().await.unwrap() >= 13);
+    assert!(!connection.exists::<_, bool>("{wm0}:busy").unwrap());
     world.check_ledger();
     assert_eq!(world.store.reconcile().await.unwrap(), 0);
 }
