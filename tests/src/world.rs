@@ -1,21 +1,19 @@
 //! A store, a folder, and the hosts that share them.
 
 use crate::{guest, host::Host, redis::Redis};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::{
     env,
     path::PathBuf,
     process,
-    sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 use tempfile::TempDir;
 
 /// Partitions in a shared store.
 const SHARED_PARTITIONS: u16 = 4;
 
-/// Tests that measure, or that load the machine, run alone; the others beside each other.
+/// Tests that measure time run alone; the others beside each other.
 static TURN: RwLock<()> = RwLock::new(());
 
 enum Turn {
@@ -46,15 +44,14 @@ impl World {
     /// addresses, which [`World::host`] adds.
     #[must_use]
     pub fn new(config: &str) -> Self {
-        let guard = TURN.read().unwrap_or_else(PoisonError::into_inner);
-        Self::with(config, Turn::Shared { _guard: guard })
+        // A test may have two worlds: the second does not wait for one that waits for the first.
+        Self::with(config, Turn::Shared { _guard: TURN.read_recursive() })
     }
 
     /// A world for a test that must have the machine for itself.
     #[must_use]
     pub fn alone(config: &str) -> Self {
-        let guard = TURN.write().unwrap_or_else(PoisonError::into_inner);
-        Self::with(config, Turn::Alone { _guard: guard })
+        Self::with(config, Turn::Alone { _guard: TURN.write() })
     }
 
     fn with(config: &str, turn: Turn) -> Self {

@@ -79,7 +79,7 @@ struct Trial {
 impl Trial {
     fn new(length: Duration) -> Self {
         let random = Random::announced();
-        let world = World::alone(KILLED_HOSTS);
+        let world = World::new(KILLED_HOSTS);
         let observer = observer(&world, &["counter"]);
         let hosts = vec![world.host(&["counter"]), world.host(&["counter"]), world.host(&["counter"])];
         let step = json!({"type": "counter", "input": {"steps": STEPS, "emit": true}});
@@ -269,7 +269,7 @@ fn a_host_frozen_beyond_its_lease_overwrites_nothing_when_it_wakes() {
     const SHORT: u64 = 600;
     const LONG: u64 = 4000;
     const ROUNDS_MAX: usize = 5;
-    let world = World::alone(
+    let world = World::new(
         "[worker]\nlease_ms = 1000\nprocesses = 2\n[plugins.counter]\ncheckpoint = { every_steps = 1 }\n",
     );
     let observer = observer(&world, &["counter"]);

@@ -207,7 +207,7 @@ fn a_killed_host_repeats_no_question_beyond_the_step_in_flight() {
     let kills =
         std::env::var("WAYMARK_KILLS").map_or(KILLS, |text| text.parse().expect("WAYMARK_KILLS is a number"));
     let endpoint = endpoint(json!({}), THINKS);
-    let world = World::alone(&config(Some(&format!("url = \"http://{}/v1\"", endpoint.address))));
+    let world = World::new(&config(Some(&format!("url = \"http://{}/v1\"", endpoint.address))));
     let observer = observer(&world, &[]);
     let mut host = world.host(&TYPES);
     let mut random = Random::announced();

@@ -33,7 +33,7 @@ fn every_type_comes_to_the_same_however_often_its_host_is_killed() {
         )
     };
     let policies: String = TYPES.iter().map(|name| policy(name)).collect();
-    let world = World::alone(&format!("[worker]\nlease_ms = 1000\ncrashes_max = 1000\n{policies}"));
+    let world = World::new(&format!("[worker]\nlease_ms = 1000\ncrashes_max = 1000\n{policies}"));
     let observer = observer(&world, &[]);
     let mut host = world.host(&TYPES);
     let mut random = Random::announced();

@@ -33,7 +33,7 @@ fn park(host: &Host, jobs: usize) {
 
 #[test]
 fn a_hundred_thousand_sleeping_jobs_take_no_memory_of_the_host_and_each_can_still_be_asked_for() {
-    let world = World::alone("[worker]\nprocesses = 2\n");
+    let world = World::new("[worker]\nprocesses = 2\n");
     let host = world.host(&["counter"]);
     park(&host, WARM_UP);
     let before = host.resident_bytes();

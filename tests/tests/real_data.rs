@@ -58,7 +58,7 @@ fn is_right_and_stays_right(table: &str, jobs: [(&str, &str); 2], rows_per_step:
         )
     };
     let policies: String = jobs.iter().map(|(name, _)| policy(name)).collect();
-    let world = World::alone(&format!("[worker]\nlease_ms = 1000\n{policies}"));
+    let world = World::new(&format!("[worker]\nlease_ms = 1000\n{policies}"));
     let observer = observer(&world, &[]);
     let mut host = world.host(&jobs.map(|(name, _)| name));
     let mut random = Random::announced();

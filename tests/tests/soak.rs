@@ -55,7 +55,7 @@ struct Soak {
 impl Soak {
     fn new() -> Self {
         let random = Random::announced();
-        let world = World::alone(CONFIG);
+        let world = World::new(CONFIG);
         let observer = observer(&world, &["counter"]);
         let hosts = vec![world.host(&["counter"]), world.host(&["counter"])];
         Self {
