@@ -3,11 +3,13 @@
 use crate::{PATIENCE, binary, client::Client, eventually};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::{
+    collections::BTreeMap,
     fs,
     ops::Deref,
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -16,6 +18,10 @@ use tempfile::TempDir;
 const LINES_TOLD: usize = 60;
 /// Of every machine that the product is built for.
 const PAGE_BYTES: u64 = 4096;
+
+/// What hosts of this process compiled: of each plugin, files below a host's data. Compiling takes seconds of a processor; a
+/// host that finds them is like one that is started again.
+static COMPILED: Mutex<BTreeMap<String, Vec<(PathBuf, Vec<u8>)>>> = Mutex::new(BTreeMap::new());
 
 /// A host with a plugin directory and data of its own. While it runs it is also its own [`Client`].
 pub struct Host {
@@ -120,6 +126,43 @@ impl Host {
                 (plugin.body["state"] == "loaded").then_some(())
             });
         }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Gives it what another host of this process compiled of a plugin that `cargo xtask guests` built. It does not run.
+    ///
+    /// # Panics
+    /// Its data cannot be written.
+    pub fn warm(&self, plugin: &str) {
+        let compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        for (file, bytes) in compiled.get(plugin).into_iter().flatten() {
+            let file = self.data().join(file);
+            fs::create_dir_all(file.parent().expect("below the data")).expect("a folder");
+            fs::write(file, bytes).expect("compiled code is written");
+        }
+    }
+
+    /// Keeps what it compiled of that plugin for others.
+    pub(crate) fn share(&self, plugin: &str) {
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        if compiled.contains_key(plugin) {
+            return;
+        }
+        let digest = self.get(&format!("/api/v1/plugins/{plugin}")).body["digest"].clone();
+        let digest = digest.as_str().expect("a digest");
+        let data = self.data();
+        let engines = fs::read_dir(data.join("cache")).expect("it compiled").flatten();
+        let files = engines.filter(|entry| entry.path().is_dir()).flat_map(|entry| {
+            ["cwasm", "json"].map(|extension| entry.path().join(format!("{digest}.{extension}")))
+        });
+        let kept = files.filter_map(|file| {
+            let below = file.strip_prefix(&data).expect("below the data").to_owned();
+            Some((below, fs::read(file).ok()?))
+        });
+        compiled.insert(plugin.to_owned(), kept.collect());
     }
 
     fn pid(&self) -> Pid {

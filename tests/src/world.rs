@@ -79,9 +79,13 @@ impl World {
         let mut host = self.empty_host();
         for name in plugins {
             guest::copy(name, &host.plugins);
+            host.warm(name);
         }
         host.start();
         host.wait_for_plugins(plugins);
+        for name in plugins {
+            host.share(name);
+        }
         host
     }
 

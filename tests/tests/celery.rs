@@ -1,15 +1,16 @@
 //! The Celery front, met by unmodified Celery clients of two versions, in virtual environments of their own; and workers of
 //! Celery that run a part of a type's jobs.
 
-use crate::support::{self, configure, done, not_run, scratch};
+use crate::support::{self, Random, configure, done, not_run, scratch};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
+    env,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use waymark_tests::{PATIENCE, World, binary, eventually, host::Host, redis::free_port, root};
 
@@ -432,6 +433,80 @@ fn old_workers_run_a_part_of_a_type_and_nothing_is_sent_twice() {
         (&audit["entries"][0]["method"], &audit["entries"][0]["path"]),
         (&json!("PUT"), &json!("/api/v1/routes/tasks"))
     );
+}
+
+/// A steady load of tasks, chains and chords for `WAYMARK_MIXED_SECONDS`, 24 by default, while their type is moved to and
+/// fro and hosts and workers are killed; `cargo xtask mixed --minutes 60` is the long run.
+#[test]
+fn callers_notice_nothing_while_a_type_moves_between_old_workers_and_its_plugin_and_both_are_killed() {
+    /// How much of the type the plugin runs, each for a quarter of the time, percent.
+    const SHARES: [u8; 4] = [10, 100, 0, 100];
+    const TASKS_PER_SECOND: &str = "20";
+    /// Somebody is killed so often.
+    const EVERY: Duration = Duration::from_secs(4);
+    let python = match python("5.7") {
+        Ok(python) => python,
+        Err(why) => return not_run(&format!("Celery 5.7: {why}")),
+    };
+    let seconds: u32 = env::var("WAYMARK_MIXED_SECONDS")
+        .map_or(24, |text| text.parse().expect("WAYMARK_MIXED_SECONDS is a number"));
+    let mut random = Random::announced();
+    let world = World::new(&configuration("result_db = 1"));
+    let mut hosts: Vec<Host> = (0..2).map(|_| world.host(&["tasks"])).collect();
+    let digest = hosts[0].get("/api/v1/plugins/tasks").expect(200)["digest"].clone();
+    let route = |host: &Host, share: u8| {
+        let old =
+            json!({"arm": "old", "weight": 100 - share, "celery": {"queue": "old", "task": "proj.add"}});
+        let targets = json!([old, {"arm": "plugin", "weight": share, "version": digest}]);
+        let body = json!({"targets": targets}).to_string();
+        let json = [("content-type", "application/json")];
+        host.request("PUT", "/api/v1/routes/tasks", &json, body.as_bytes()).expect(200);
+    };
+    let mut arms = BTreeSet::new();
+    let mut ran = |host: &Host| {
+        let page = host.get("/api/v1/jobs?type=tasks&limit=200").expect(200);
+        let newest = page["jobs"].as_array().expect("jobs").iter();
+        arms.extend(newest.filter_map(|job| job["route"]["arm"].as_str().map(str::to_owned)));
+    };
+    route(&hosts[0], SHARES[0]);
+    let mut workers = Workers::start(&python, &world);
+    let child = client(&python, &world, (0, 1), &["mixed.py", &seconds.to_string(), TASKS_PER_SECOND])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("Python starts");
+    let (begun, quarter) = (Instant::now(), Duration::from_secs(seconds.into()) / 4);
+    let (mut killed, mut shares) = ([0; 3], SHARES[1..].iter());
+    for turn in 1.. {
+        if begun.elapsed() >= 4 * quarter {
+            break;
+        }
+        let spent = SHARES.len() - shares.len();
+        if begun.elapsed() >= quarter * u32::try_from(spent).expect("a few") {
+            if let Some(share) = shares.next() {
+                ran(&hosts[0]);
+                route(&hosts[0], *share);
+            }
+        }
+        let whom = random.below(3);
+        killed[whom] += 1;
+        if let Some(host) = hosts.get_mut(whom) {
+            host.kill();
+            host.start();
+        } else {
+            drop(workers);
+            workers = Workers::start(&python, &world);
+        }
+        std::thread::sleep((begun + turn * EVERY).saturating_duration_since(Instant::now()));
+    }
+    let said = output(child, Duration::from_secs(seconds.into()) + CALLS_WITHIN);
+    println!("{killed:?} killed: two hosts, workers; {said}");
+    let told: HashMap<String, u64> =
+        serde_json::from_str(said.lines().last().expect("a line")).expect("JSON");
+    assert!(told["sent"] > u64::from(seconds) * 10, "{said}");
+    assert_eq!((told["twice"], told["wrong"], told["open"]), (0, 0, 0), "{said}");
+    assert_eq!(told["heard"], told["sent"], "{said}");
+    assert_eq!(arms, ["old", "plugin"].map(str::to_owned).into(), "both ran some");
 }
 
 #[test]

@@ -25,9 +25,10 @@ cargo xtask soak --minutes 30          random jobs, controls and faults; then no
 cargo xtask model --operations 100000  the scripts against a model in memory, with lost connections and clock jumps
 cargo xtask cluster                    the functional tests on a Redis Cluster of three masters and three replicas
 cargo xtask kills --times 20           every job type, its host killed so often; no question to a model is paid twice
+cargo xtask mixed --minutes 60         a type moves between old workers of Celery and its plugin under load, both are killed
 cargo xtask celery                     tasks a second through the Celery front, against a worker of Celery
 cargo xtask scale                      1,000,000 queued jobs, 5,000 queues, 100,000 jobs due in the same second
-WAYMARK_SEED in the environment repeats what a run of the first two printed.";
+WAYMARK_SEED in the environment repeats what a run of soak, model or mixed printed.";
 
 fn main() -> ExitCode {
     let outcome = match env::args().nth(1).as_deref() {
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Some("model") => number("--operations", 100_000).and_then(model),
         Some("cluster") => cluster(),
         Some("kills") => number("--times", 20).and_then(kills),
+        Some("mixed") => number("--minutes", 60).and_then(mixed),
         Some("celery") => celery(),
         Some("scale") => scale(),
         _ => {
@@ -163,6 +165,15 @@ fn cluster() -> anyhow::Result<()> {
     guests::build()?;
     run(quick("build").arg("--bins"))?;
     run(quick("test").args(["--test", "system", "--"]).args(["--ignored", "--nocapture", "cluster::"]))
+}
+
+fn mixed(minutes: u64) -> anyhow::Result<()> {
+    setup::redis()?;
+    guests::build()?;
+    run(quick("build").arg("--bins"))?;
+    run(quick("test")
+        .args(["--test", "system", "--", "--nocapture", "celery::callers_notice_nothing"])
+        .env("WAYMARK_MIXED_SECONDS", (minutes * 60).to_string()))
 }
 
 fn celery() -> anyhow::Result<()> {

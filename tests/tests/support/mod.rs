@@ -52,6 +52,7 @@ pub(crate) fn observer(world: &World, plugins: &[&str]) -> Host {
     });
     for name in plugins {
         guest::copy(name, &host.plugins);
+        host.warm(name);
     }
     host.start();
     host.wait_for_plugins(plugins);

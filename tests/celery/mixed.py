@@ -1,0 +1,87 @@
+"""A steady load of tasks, chains and chords for some seconds; counts what callers are told. The last line is JSON.
+
+mixed.py SECONDS TASKS_PER_SECOND
+"""
+
+import json
+import sys
+import threading
+import time
+
+import redis
+from application import app, sig
+from celery import chain, chord
+
+SECONDS, RATE = float(sys.argv[1]), float(sys.argv[2])
+# What is still open is waited for so long.
+WAIT = 240
+# Results are read in portions.
+PORTION = 500
+told, open_ones, counts = {}, {}, {"sent": 0, "twice": 0, "wrong": 0}
+lock = threading.Lock()
+listener = redis.Redis.from_url(app.conf.result_backend).pubsub()
+listener.psubscribe("celery-task-meta-*")
+stopping = threading.Event()
+
+
+def listen():
+    """Every end that is told; a second one of the same task is what must not be."""
+    while not stopping.is_set():
+        message = listener.get_message(timeout=0.2)
+        if message and message["type"] == "pmessage":
+            meta = json.loads(message["data"])
+            if meta["status"] in ("SUCCESS", "FAILURE", "REVOKED"):
+                told[meta["task_id"]] = told.get(meta["task_id"], 0) + 1
+
+
+def note(result, value, tasks):
+    with lock:
+        open_ones[result.id] = value
+        counts["sent"] += tasks
+
+
+def look(client):
+    """Which of the open ones have ended."""
+    with lock:
+        ids = list(open_ones)
+    for start in range(0, len(ids), PORTION):
+        part = ids[start : start + PORTION]
+        for id, value in zip(part, client.mget(["celery-task-meta-" + id for id in part])):
+            meta = json.loads(value) if value else {"status": "PENDING"}
+            if meta["status"] not in ("SUCCESS", "FAILURE", "REVOKED"):
+                continue
+            with lock:
+                right = open_ones.pop(id)
+            if meta["status"] != "SUCCESS" or meta["result"] != right:
+                counts["wrong"] += 1
+                print(f"{right} expected: {meta}", flush=True)
+
+
+thread = threading.Thread(target=listen)
+thread.start()
+client = redis.Redis.from_url(app.conf.result_backend)
+begun, number, looked = time.time(), 0, time.time()
+with app.producer_pool.acquire() as producer:
+    while time.time() < begun + SECONDS:
+        note(app.send_task("proj.add", args=(number, 1), producer=producer), number + 1, 1)
+        if number % 20 == 0:
+            note(chain(sig("add", number, 1), sig("add", 1), sig("add", 1))(), number + 3, 3)
+        if number % 20 == 10:
+            note(chord([sig("add", number, part) for part in range(5)])(sig("add")), 5 * number + 10, 6)
+        number += 1
+        if time.time() > looked + 1:
+            look(client)
+            looked = time.time()
+        time.sleep(max(0, begun + number / RATE - time.time()))
+end = time.time() + WAIT
+while open_ones and time.time() < end:
+    look(client)
+    time.sleep(0.2)
+# What would be told a second time.
+time.sleep(2)
+stopping.set()
+thread.join()
+counts["twice"] = sum(1 for number in told.values() if number > 1)
+counts["open"] = len(open_ones)
+counts["heard"] = len(told)
+print(json.dumps(counts))
