@@ -7,7 +7,7 @@ use super::{
     Service,
     answer::{Include, Job, Timestamp},
     error::{Code, Problem, Violation},
-    jobs::{JobPage, asked, control, key_reused, label_header},
+    jobs::{JobPage, asked, control, key_reused, label_header, limit_reached},
     request::{self, Id, Params, limit, reply},
     submission::{QUEUE_RULE, WebhookRequest, is_label, is_queue},
 };
@@ -226,6 +226,9 @@ pub(super) async fn create(
     service.store.put_graph(&id, &packed).await?;
     let job = NewJob { id: Some(id), spec: spec.clone(), idempotency_key, ..NewJob::default() };
     let created = service.store.create(vec![job]).await?;
+    if created.first().is_some_and(|created| created.refused) {
+        return Err(limit_reached(WORKFLOW));
+    }
     let id = created.first().map_or(id, |created| created.id);
     service.store.keep_graph(&id).await?;
     let view = service.view(&id).await?;

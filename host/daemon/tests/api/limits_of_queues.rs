@@ -82,6 +82,13 @@ async fn a_full_queue_refuses_with_a_code_that_says_so() {
     assert_eq!((&outcomes["created"], &outcomes["refused"]), (&json!(2), &json!(1)), "{}", answer.text);
     assert_eq!(outcomes["jobs"][1]["error"]["code"], "limit-reached");
     assert!(outcomes["jobs"][2]["id"].is_string());
+    // A workflow is a job in a queue too.
+    let limits = json!({"concurrency": 1, "when_full": "reject"});
+    put(&host, "/api/v1/queues/waymark.workflow/limits", limits).await;
+    let workflow = json!({"chain": [{"type": TYPE, "input": {"n": 1}}]});
+    assert_eq!(host.post("/api/v1/workflows", workflow.to_string()).await.status, 201);
+    let answer = host.post("/api/v1/workflows", workflow.to_string()).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (429, "limit-reached"));
 }
 
 #[tokio::test]
