@@ -9,14 +9,17 @@ use utoipa::ToSchema;
 use waymark_job::{JobId, State, flow};
 use waymark_store::View;
 
-/// A time in answers: RFC 3339, UTC, milliseconds.
+/// The last time that RFC 3339 can write in UTC, Unix milliseconds. A time that a caller gives with an offset may be later.
+const LATEST_MS: u64 = 253_402_300_799_999;
+
+/// A time in answers: RFC 3339, UTC, milliseconds. What is later than the year 9999 is written as its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp(pub u64);
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = i64::try_from(self.0 / 1_000).unwrap_or(i64::MAX);
-        // Times beyond the year 9999 cannot be written; they do not occur.
+        let ms = self.0.min(LATEST_MS);
+        let seconds = i64::try_from(ms / 1_000).unwrap_or(i64::MAX);
         let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         write!(
             formatter,
@@ -27,7 +30,7 @@ impl fmt::Display for Timestamp {
             time.hour(),
             time.minute(),
             time.second(),
-            self.0 % 1_000
+            ms % 1_000
         )
     }
 }
@@ -457,6 +460,7 @@ mod tests {
     fn times_are_rfc_3339_in_utc() {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp(1_790_000_000_123).to_string(), "2026-09-21T14:13:20.123Z");
+        assert_eq!(Timestamp(253_402_318_799_000).to_string(), "9999-12-31T23:59:59.999Z");
     }
 
     #[test]
