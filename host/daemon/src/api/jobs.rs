@@ -6,7 +6,7 @@ use super::{
     error::{Code, Problem, Violation},
     feed::LOOK_AGAIN,
     filter::{Filtered, Which},
-    request::{self, Id, Params, invalid_query, limit, reply, shorten},
+    request::{self, Id, Names, Params, invalid_query, limit, reply, shorten},
     submission::{QUEUE_RULE, Submission, is_label, is_queue},
 };
 use crate::{redaction, traces::of_headers, worker::WORKFLOW};
@@ -557,7 +557,7 @@ pub(super) struct Signalled {
 )]
 pub(super) async fn signal(
     Shared(service): Shared<Arc<Service>>,
-    axum::extract::Path((id, name)): axum::extract::Path<(String, String)>,
+    Names(id, name): Names,
     body: Body,
 ) -> Result<Response, Problem> {
     let id = JobId::parse(&id).map_err(|_| Problem::unknown_job(shorten(&id)))?;

@@ -43,10 +43,29 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Path::<String>::from_request_parts(parts, state).await {
-            Ok(Path(name)) => Ok(Self(name)),
-            Err(_) => Err(Problem::new(Code::UnknownPath, "The path is not UTF-8 text.")),
-        }
+        from_path(parts, state).await.map(Self)
+    }
+}
+
+/// The two names of a path that has two.
+pub struct Names(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Names {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let (first, second) = from_path(parts, state).await?;
+        Ok(Self(first, second))
+    }
+}
+
+async fn from_path<T: DeserializeOwned + Send, S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+) -> Result<T, Problem> {
+    match Path::<T>::from_request_parts(parts, state).await {
+        Ok(Path(found)) => Ok(found),
+        Err(_) => Err(Problem::new(Code::UnknownPath, "The path is not UTF-8 text.")),
     }
 }
 

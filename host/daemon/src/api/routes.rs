@@ -5,7 +5,7 @@ use super::{
     answer::Timestamp,
     auth::Actor,
     error::{Code, Problem, Violation},
-    request::{self, Name, Params, reply, shorten},
+    request::{self, Name, Names, Params, reply, shorten},
     submission::is_job_type,
 };
 use crate::routes::{self, Act, Routes};
@@ -319,7 +319,7 @@ pub(super) struct How {
 pub(super) async fn act(
     Shared(service): Shared<Arc<Service>>,
     Extension(actor): Extension<Actor>,
-    axum::extract::Path((name, action)): axum::extract::Path<(String, String)>,
+    Names(name, action): Names,
     Params(how): Params<How>,
 ) -> Result<Response, Problem> {
     let act = named(&action, how.full == Some(true))?;

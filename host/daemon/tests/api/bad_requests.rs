@@ -125,6 +125,9 @@ async fn every_bad_request_is_refused_with_its_code_and_a_helpful_sentence() {
         ("POST", "/api/v1/hosts/nosuch/drain", "", 404, "unknown-host", "nosuch"),
         ("GET", "/api/v1/nosuch", "", 404, "unknown-path", "openapi.json"),
         ("GET", "/api/v1/jobs/", "", 404, "unknown-path", ""),
+        ("GET", "/api/v1/jobs/%FF", "", 404, "unknown-path", "UTF-8"),
+        ("POST", "/api/v1/jobs/%FF/signals/go", "", 404, "unknown-path", "UTF-8"),
+        ("POST", "/api/v1/routes/noop/%FF", "", 404, "unknown-path", "UTF-8"),
         ("PATCH", jobs, "", 405, "method-not-allowed", "PATCH"),
         ("PUT", jobs, "", 405, "method-not-allowed", "PUT"),
     ];
