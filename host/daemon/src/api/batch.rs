@@ -78,6 +78,8 @@ pub(super) struct Outcomes<'a> {
     responses(
         (status = 201, description = "No job was refused.", body = Outcomes),
         (status = 207, description = "Some or all jobs were refused; the others were made.", body = Outcomes),
+        (status = 413, description = "batch-too-large"),
+        (status = 422, description = "unknown-field, invalid-field"),
     ),
 )]
 pub(super) async fn create(

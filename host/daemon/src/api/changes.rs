@@ -167,7 +167,7 @@ async fn newest(store: &Store) -> Vec<Option<Place>> {
     ),
     responses(
         (status = 200, description = "Server-sent events: `job` (JobChange), `gap` (Gap).", content_type = "text/event-stream", body = String),
-        (status = 503, description = "`too-many-readers`"),
+        (status = 503, description = "too-many-readers"),
     ),
 )]
 pub(super) async fn follow(

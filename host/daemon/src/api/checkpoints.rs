@@ -135,7 +135,11 @@ pub(super) struct Which {
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/checkpoint", tag = "jobs", operation_id = "job_checkpoint",
     params(("id" = String, Path, description = "The job's id."), Which),
-    responses((status = 200, description = "The checkpoint, with its state.", body = Saved)),
+    responses(
+        (status = 200, description = "The checkpoint, with its state.", body = Saved),
+        (status = 404, description = "unknown-job, no-checkpoint"),
+        (status = 502, description = "key-missing"),
+    ),
 )]
 pub(super) async fn newest(
     Shared(service): Shared<Arc<Service>>,
@@ -164,7 +168,11 @@ pub(super) async fn newest(
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/checkpoints", tag = "jobs", operation_id = "job_checkpoints",
     params(("id" = String, Path, description = "The job's id.")),
-    responses((status = 200, description = "Newest first.", body = SavedList)),
+    responses(
+        (status = 200, description = "Newest first.", body = SavedList),
+        (status = 404, description = "unknown-job"),
+        (status = 502, description = "key-missing"),
+    ),
 )]
 pub(super) async fn list(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
     let view = service.view(&id).await?;

@@ -160,7 +160,10 @@ pub(crate) fn unknown(fingerprint: &str) -> Problem {
 #[utoipa::path(
     get, path = "/api/v1/errors/{fingerprint}", tag = "errors", operation_id = "show_error",
     params(("fingerprint" = String, Path, description = "The fingerprint.")),
-    responses((status = 200, description = "The group.", body = ErrorGroupJobs)),
+    responses(
+        (status = 200, description = "The group.", body = ErrorGroupJobs),
+        (status = 404, description = "unknown-error-group"),
+    ),
 )]
 pub(super) async fn show(
     Shared(service): Shared<Arc<Service>>,
@@ -182,7 +185,10 @@ pub(super) async fn show(
 #[utoipa::path(
     delete, path = "/api/v1/errors/{fingerprint}", tag = "errors", operation_id = "forget_error",
     params(("fingerprint" = String, Path, description = "The fingerprint.")),
-    responses((status = 204, description = "It is forgotten.")),
+    responses(
+        (status = 204, description = "It is forgotten."),
+        (status = 404, description = "unknown-error-group"),
+    ),
 )]
 pub(crate) async fn forget(
     Shared(service): Shared<Arc<Service>>,

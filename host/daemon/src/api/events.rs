@@ -162,6 +162,7 @@ fn state_digest(view: &View) -> u32 {
     responses(
         (status = 200, description = "Server-sent events: state, progress, log, output, reset.", content_type = "text/event-stream", body = String),
         (status = 204, description = "The job has ended and everything was told."),
+        (status = 404, description = "unknown-job"),
     ),
 )]
 pub(super) async fn follow(

@@ -42,7 +42,10 @@ pub(super) async fn alive(Shared(service): Shared<Arc<Service>>) -> Response {
 /// Can the host take and run jobs?
 #[utoipa::path(
     get, path = "/readyz", tag = "health", operation_id = "ready", security(()),
-    responses((status = 200, description = "It can.", body = Health)),
+    responses(
+        (status = 200, description = "It can.", body = Health),
+        (status = 503, description = "not-ready"),
+    ),
 )]
 pub(super) async fn ready(Shared(service): Shared<Arc<Service>>) -> Result<Response, Problem> {
     let readiness = service.ready.borrow().clone();

@@ -107,7 +107,10 @@ pub(super) struct Draining<'a> {
 #[utoipa::path(
     post, path = "/api/v1/hosts/{id}/drain", tag = "hosts", operation_id = "drain_host",
     params(("id" = String, Path, description = "The host's id.")),
-    responses((status = 202, description = "The host was asked.", body = Draining)),
+    responses(
+        (status = 202, description = "The host was asked.", body = Draining),
+        (status = 404, description = "unknown-host"),
+    ),
 )]
 pub(crate) async fn drain(
     Shared(service): Shared<Arc<Service>>,
@@ -153,7 +156,10 @@ async fn switch(service: &Service, id: &str, paused: bool) -> Result<Response, P
 #[utoipa::path(
     post, path = "/api/v1/hosts/{id}/pause", tag = "hosts", operation_id = "pause_host",
     params(("id" = String, Path, description = "The host's id.")),
-    responses((status = 202, description = "The host was asked.", body = Claiming)),
+    responses(
+        (status = 202, description = "The host was asked.", body = Claiming),
+        (status = 404, description = "unknown-host"),
+    ),
 )]
 pub(crate) async fn pause(
     Shared(service): Shared<Arc<Service>>,
@@ -166,7 +172,10 @@ pub(crate) async fn pause(
 #[utoipa::path(
     post, path = "/api/v1/hosts/{id}/resume", tag = "hosts", operation_id = "resume_host",
     params(("id" = String, Path, description = "The host's id.")),
-    responses((status = 202, description = "The host was asked.", body = Claiming)),
+    responses(
+        (status = 202, description = "The host was asked.", body = Claiming),
+        (status = 404, description = "unknown-host"),
+    ),
 )]
 pub(crate) async fn resume(
     Shared(service): Shared<Arc<Service>>,

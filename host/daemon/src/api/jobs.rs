@@ -189,6 +189,11 @@ pub(super) struct Shown {
     responses(
         (status = 201, description = "The job was made.", body = Job, headers(("Location" = String, description = "Path of the job."))),
         (status = 200, description = "The job stood already.", body = Job),
+        (status = 400, description = "invalid-header"),
+        (status = 404, description = "unknown-job"),
+        (status = 413, description = "input-too-large"),
+        (status = 422, description = "unknown-field, invalid-field, unknown-job-type, invalid-input, idempotency-key-reused"),
+        (status = 429, description = "limit-reached"),
     ),
 )]
 pub(super) async fn create(
@@ -323,7 +328,10 @@ pub(super) async fn list(
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}", tag = "jobs", operation_id = "show_job",
     params(("id" = String, Path, description = "The job's id."), Shown),
-    responses((status = 200, description = "The job.", body = Job)),
+    responses(
+        (status = 200, description = "The job.", body = Job),
+        (status = 404, description = "unknown-job"),
+    ),
 )]
 pub(super) async fn show(
     Shared(service): Shared<Arc<Service>>,
@@ -345,7 +353,10 @@ pub(super) async fn show(
 #[utoipa::path(
     delete, path = "/api/v1/jobs/{id}", tag = "jobs", operation_id = "delete_job",
     params(("id" = String, Path, description = "The job's id.")),
-    responses((status = 204, description = "It is gone.")),
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = 404, description = "unknown-job"),
+    ),
 )]
 pub(crate) async fn delete(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
     let spec = service.view(&id).await?.spec;
@@ -413,7 +424,11 @@ fn fitting(control: Control) -> &'static str {
 #[utoipa::path(
     post, path = "/api/v1/jobs/{id}/pause", tag = "jobs", operation_id = "pause_job",
     params(("id" = String, Path, description = "The job's id.")),
-    responses((status = 202, description = "Paused, or about to be: `pause_pending`.", body = Job)),
+    responses(
+        (status = 202, description = "Paused, or about to be: `pause_pending`.", body = Job),
+        (status = 404, description = "unknown-job"),
+        (status = 409, description = "wrong-state"),
+    ),
 )]
 pub(super) async fn pause(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
     control(&service, id, Control::Pause, None).await
@@ -425,7 +440,11 @@ pub(super) async fn pause(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> 
 #[utoipa::path(
     post, path = "/api/v1/jobs/{id}/resume", tag = "jobs", operation_id = "resume_job",
     params(("id" = String, Path, description = "The job's id.")),
-    responses((status = 202, description = "Queued, scheduled or waiting again; or as it was.", body = Job)),
+    responses(
+        (status = 202, description = "Queued, scheduled or waiting again; or as it was.", body = Job),
+        (status = 404, description = "unknown-job"),
+        (status = 409, description = "wrong-state"),
+    ),
 )]
 pub(super) async fn resume(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
     control(&service, id, Control::Resume, None).await
@@ -444,7 +463,11 @@ pub(super) struct Restart {
 #[utoipa::path(
     post, path = "/api/v1/jobs/{id}/restart", tag = "jobs", operation_id = "restart_job",
     params(("id" = String, Path, description = "The job's id."), Restart),
-    responses((status = 202, description = "Queued again.", body = Job)),
+    responses(
+        (status = 202, description = "Queued again.", body = Job),
+        (status = 404, description = "unknown-job, no-checkpoint"),
+        (status = 409, description = "wrong-state"),
+    ),
 )]
 pub(super) async fn restart(
     Shared(service): Shared<Arc<Service>>,
@@ -459,7 +482,11 @@ pub(super) async fn restart(
 #[utoipa::path(
     post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", operation_id = "retry_job",
     params(("id" = String, Path, description = "The job's id.")),
-    responses((status = 202, description = "Queued again.", body = Job)),
+    responses(
+        (status = 202, description = "Queued again.", body = Job),
+        (status = 404, description = "unknown-job"),
+        (status = 409, description = "wrong-state"),
+    ),
 )]
 pub(super) async fn retry(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
     control(&service, id, Control::Retry, None).await
@@ -488,7 +515,12 @@ impl request::Shape<'_> for Change {
     patch, path = "/api/v1/jobs/{id}", tag = "jobs", operation_id = "move_job",
     params(("id" = String, Path, description = "The job's id.")),
     request_body = Change,
-    responses((status = 200, description = "The job.", body = Job)),
+    responses(
+        (status = 200, description = "The job.", body = Job),
+        (status = 404, description = "unknown-job"),
+        (status = 409, description = "wrong-state"),
+        (status = 422, description = "unknown-field, invalid-field"),
+    ),
 )]
 pub(super) async fn change(
     Shared(service): Shared<Arc<Service>>,
@@ -529,7 +561,11 @@ pub(super) async fn change(
 #[utoipa::path(
     post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", operation_id = "cancel_job",
     params(("id" = String, Path, description = "The job's id.")),
-    responses((status = 202, description = "Cancelled.", body = Job)),
+    responses(
+        (status = 202, description = "Cancelled.", body = Job),
+        (status = 404, description = "unknown-job"),
+        (status = 409, description = "wrong-state"),
+    ),
 )]
 pub(super) async fn cancel(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
     control(&service, id, Control::Cancel, None).await
@@ -553,7 +589,12 @@ pub(super) struct Signalled {
         ("name" = String, Path, description = "1 to 64 of a-z, 0-9, '_' and '-'."),
     ),
     request_body(content = serde_json::Value),
-    responses((status = 202, description = "Delivered or kept.", body = Signalled)),
+    responses(
+        (status = 202, description = "Delivered or kept.", body = Signalled),
+        (status = 404, description = "unknown-job"),
+        (status = 409, description = "wrong-state"),
+        (status = 422, description = "invalid-field"),
+    ),
 )]
 pub(super) async fn signal(
     Shared(service): Shared<Arc<Service>>,

@@ -168,7 +168,10 @@ async fn standing(service: &Service, name: &str) -> Result<Response, Problem> {
 #[utoipa::path(
     get, path = "/api/v1/queues/{queue}/limits", tag = "queues", operation_id = "show_limits",
     params(("queue" = String, Path, description = "The queue.")),
-    responses((status = 200, description = "The limits.", body = Standing)),
+    responses(
+        (status = 200, description = "The limits.", body = Standing),
+        (status = 422, description = "invalid-field"),
+    ),
 )]
 pub(super) async fn show(
     Shared(service): Shared<Arc<Service>>,
@@ -184,7 +187,10 @@ pub(super) async fn show(
     put, path = "/api/v1/queues/{queue}/limits", tag = "queues", operation_id = "set_limits",
     params(("queue" = String, Path, description = "The queue.")),
     request_body = Limits,
-    responses((status = 200, description = "They hold.", body = Standing)),
+    responses(
+        (status = 200, description = "They hold.", body = Standing),
+        (status = 422, description = "unknown-field, invalid-field"),
+    ),
 )]
 pub(super) async fn put(
     Shared(service): Shared<Arc<Service>>,
@@ -206,7 +212,10 @@ pub(super) async fn put(
 #[utoipa::path(
     delete, path = "/api/v1/queues/{queue}/limits", tag = "queues", operation_id = "delete_limits",
     params(("queue" = String, Path, description = "The queue.")),
-    responses((status = 204, description = "The queue has no limits.")),
+    responses(
+        (status = 204, description = "The queue has no limits."),
+        (status = 422, description = "invalid-field"),
+    ),
 )]
 pub(super) async fn delete(
     Shared(service): Shared<Arc<Service>>,

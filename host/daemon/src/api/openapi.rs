@@ -1,20 +1,27 @@
 //! The OpenAPI document, generated from the handlers. A copy is kept in `host/daemon/openapi.json`, so that a change
 //! of the contract shows in review.
+//!
+//! A call's description names the refusals that are its own by their codes, with commas between them:
+//! `(status = 404, description = "unknown-job, no-checkpoint")`. Those that follow from what a call takes are added here.
 
 use super::{
-    Service, audit, batch, bulk, celery, changes, checkpoints, error, error_groups, events, health, hosts,
-    jobs, limits, output, plugins, queues, replay, routes as job_routes, scale, schedules, workflows,
+    Code, Service, audit, batch, bulk, celery, changes, checkpoints, error, error_groups, events, health,
+    hosts, jobs, limits, output, plugins, queues, replay, routes as job_routes, scale, schedules, workflows,
 };
 use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 use utoipa::{
     Modify, OpenApi, ToSchema as _,
     openapi::{
         self, ContentBuilder, Ref, RefOr, ResponseBuilder,
-        security::{Http, HttpAuthScheme, SecurityScheme},
+        path::{Operation, ParameterIn},
+        security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -185,6 +192,82 @@ fn routes_of_health() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(show))
 }
 
+/// Gives every call the refusals that it may be answered with, each status with the codes that go with it.
+fn describe_refusals(document: &mut openapi::OpenApi) {
+    let mut described = BTreeMap::new();
+    for item in document.paths.paths.values_mut() {
+        let looks = item.get.iter_mut().map(|operation| (operation, false));
+        let changes = [&mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        let changes = changes.into_iter().flatten().map(|operation| (operation, true));
+        for (operation, is_change) in looks.chain(changes) {
+            let mut codes = own_refusals(operation);
+            codes.extend(common_refusals(operation, is_change));
+            let mut statuses: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+            for code in Code::ALL.iter().filter(|code| codes.contains(code)) {
+                statuses.entry(code.status().as_u16()).or_default().push(*code);
+            }
+            let responses = &mut operation.responses.responses;
+            responses.retain(|status, _| !is_refusal(status));
+            for (status, codes) in statuses {
+                let names: Vec<_> = codes.iter().map(|code| code.name()).collect();
+                let name = names.join(".");
+                responses.insert(status.to_string(), RefOr::Ref(Ref::from_response_name(name.as_str())));
+                described.entry(name).or_insert_with(|| RefOr::T(refusal(&codes)));
+            }
+        }
+    }
+    document.components.get_or_insert_default().responses.extend(described);
+}
+
+fn is_refusal(status: &str) -> bool {
+    status.starts_with(['4', '5'])
+}
+
+/// The refusals that the call's own description names.
+fn own_refusals(operation: &Operation) -> Vec<Code> {
+    let mut codes = Vec::new();
+    for (status, response) in &operation.responses.responses {
+        if let RefOr::T(response) = response
+            && is_refusal(status)
+        {
+            let names = response.description.split(", ");
+            codes.extend(names.filter_map(|name| Code::ALL.iter().find(|code| code.name() == name)));
+        }
+    }
+    codes
+}
+
+/// The refusals that follow from what a call takes, and from what is done before its handler is asked.
+fn common_refusals(operation: &Operation, is_change: bool) -> Vec<Code> {
+    let parameters = operation.parameters.as_deref().unwrap_or_default();
+    let takes = |place: &ParameterIn| parameters.iter().any(|parameter| parameter.parameter_in == *place);
+    let nobody = SecurityRequirement::default();
+    let is_open = operation.security.iter().flatten().any(|needed| *needed == nobody);
+    let body = operation.request_body.as_ref();
+    let groups: [(bool, &[Code]); 8] = [
+        (true, &[Code::ForeignOrigin, Code::Internal, Code::Timeout, Code::TooManyConnections]),
+        (!is_open, &[Code::Unauthorized, Code::ScopeMissing, Code::RateLimited, Code::StoreUnavailable]),
+        (is_change, &[Code::ReadOnly, Code::RequestTimeout, Code::StoreFull]),
+        (takes(&ParameterIn::Path), &[Code::UnknownPath]),
+        (takes(&ParameterIn::Query), &[Code::InvalidQuery]),
+        (parameters.iter().any(|parameter| parameter.name == "cursor"), &[Code::BadCursor]),
+        (body.is_some(), &[Code::BodyTooLarge]),
+        (body.is_some_and(|body| body.content.contains_key("application/json")), &[Code::MalformedJson]),
+    ];
+    groups.into_iter().filter(|(holds, _)| *holds).flat_map(|(_, codes)| codes).copied().collect()
+}
+
+/// What the refusals of one status look like.
+fn refusal(codes: &[Code]) -> openapi::Response {
+    let sentences: Vec<_> =
+        codes.iter().map(|code| format!("`{}`: {}.", code.name(), code.title())).collect();
+    let problem = RefOr::Ref(Ref::from_schema_name(error::Document::name()));
+    ResponseBuilder::new()
+        .description(sentences.join(" "))
+        .content("application/problem+json", ContentBuilder::new().schema(Some(problem)).build())
+        .build()
+}
+
 /// The document, as pretty JSON.
 ///
 /// # Panics
@@ -193,22 +276,7 @@ fn routes_of_health() -> OpenApiRouter<Arc<Service>> {
 pub fn document() -> &'static str {
     static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
         let mut document = routes().into_openapi();
-        for item in document.paths.paths.values_mut() {
-            let operations =
-                [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
-            for operation in operations.into_iter().flatten() {
-                let problem = ResponseBuilder::new()
-                    .description("Refused or failed: a problem document (RFC 9457) with a stable code.")
-                    .content(
-                        "application/problem+json",
-                        ContentBuilder::new()
-                            .schema(Some(RefOr::Ref(Ref::from_schema_name(error::Document::name()))))
-                            .build(),
-                    )
-                    .build();
-                operation.responses.responses.insert("default".into(), problem.into());
-            }
-        }
+        describe_refusals(&mut document);
         let mut text = document.to_pretty_json().unwrap_or_default();
         text.push('\n');
         text
@@ -228,6 +296,27 @@ async fn show() -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_refusal_that_a_call_names_is_a_code_of_its_status() {
+        let mut named = 0;
+        for (path, item) in routes().into_openapi().paths.paths {
+            let operations = [item.get, item.put, item.post, item.patch, item.delete];
+            for (status, response) in
+                operations.into_iter().flatten().flat_map(|operation| operation.responses.responses)
+            {
+                assert_ne!(status, "default", "{path}");
+                let RefOr::T(response) = response else { continue };
+                for name in response.description.split(", ").filter(|_| is_refusal(&status)) {
+                    let code = Code::ALL.iter().find(|code| code.name() == name);
+                    let expected = code.map(|code| code.status().as_u16().to_string());
+                    assert_eq!(expected.as_deref(), Some(status.as_str()), "{path}: {name}");
+                    named += 1;
+                }
+            }
+        }
+        assert!(named > 50, "only {named} refusals are named");
+    }
 
     #[test]
     fn the_checked_in_document_is_the_generated_one() {

@@ -48,13 +48,18 @@ pub(super) struct Slice {
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/output", tag = "jobs", operation_id = "job_output",
     params(("id" = String, Path, description = "The job's id."), Slice),
-    responses((
-        status = 200, description = "The records.", content_type = "application/x-ndjson", body = String,
-        headers(
-            ("Waymark-Next-From" = u64, description = "`from` of the next request."),
-            ("Waymark-Total" = u64, description = "Records committed so far."),
+    responses(
+        (
+            status = 200, description = "The records.", content_type = "application/x-ndjson", body = String,
+            headers(
+                ("Waymark-Next-From" = u64, description = "`from` of the next request."),
+                ("Waymark-Total" = u64, description = "Records committed so far."),
+            ),
         ),
-    )),
+        (status = 404, description = "unknown-job"),
+        (status = 502, description = "key-missing"),
+        (status = 503, description = "storage-unavailable"),
+    ),
 )]
 pub(super) async fn output(
     Shared(service): Shared<Arc<Service>>,
@@ -135,7 +140,12 @@ pub(crate) fn mask_lines(mask: &Mask, lines: &mut [String]) {
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/logs", tag = "jobs", operation_id = "job_logs",
     params(("id" = String, Path, description = "The job's id."), LogSlice),
-    responses((status = 200, description = "One page.", body = Logs)),
+    responses(
+        (status = 200, description = "One page.", body = Logs),
+        (status = 404, description = "unknown-job"),
+        (status = 502, description = "key-missing"),
+        (status = 503, description = "storage-unavailable"),
+    ),
 )]
 pub(super) async fn logs(
     Shared(service): Shared<Arc<Service>>,

@@ -171,7 +171,10 @@ pub(super) async fn list(Shared(service): Shared<Arc<Service>>) -> Result<Respon
 #[utoipa::path(
     get, path = "/api/v1/plugins/{type}", tag = "plugins", operation_id = "show_plugin",
     params(("type" = String, Path, description = "Job type.")),
-    responses((status = 200, description = "The plugin.", body = Plugin)),
+    responses(
+        (status = 200, description = "The plugin.", body = Plugin),
+        (status = 404, description = "unknown-plugin"),
+    ),
 )]
 pub(super) async fn show(
     Shared(service): Shared<Arc<Service>>,
@@ -180,6 +183,12 @@ pub(super) async fn show(
     let plugin = service.directory.get(&name).ok_or_else(|| unknown(&name))?;
     Ok(reply(StatusCode::OK, &plugin))
 }
+
+/// A plugin: a WebAssembly component.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "only describes what is sent")]
+struct PluginFile(Vec<u8>);
 
 /// How a plugin is brought.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -200,10 +209,12 @@ pub(super) struct How {
         How,
         ("Waymark-Signature" = Option<String>, Header, description = "Detached signature: Ed25519 over the body, in Base64."),
     ),
-    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    request_body(content = inline(PluginFile), content_type = "application/wasm"),
     responses(
         (status = 201, description = "A new type is in service.", body = Plugin),
         (status = 200, description = "A new version of a known type is in service.", body = Plugin),
+        (status = 400, description = "invalid-header"),
+        (status = 422, description = "plugin-refused"),
     ),
 )]
 pub(super) async fn put(
@@ -231,7 +242,10 @@ pub(super) async fn put(
 #[utoipa::path(
     delete, path = "/api/v1/plugins/{type}", tag = "plugins", operation_id = "delete_plugin",
     params(("type" = String, Path, description = "Job type.")),
-    responses((status = 204, description = "It is retired.")),
+    responses(
+        (status = 204, description = "It is retired."),
+        (status = 404, description = "unknown-plugin"),
+    ),
 )]
 pub(super) async fn delete(
     Shared(service): Shared<Arc<Service>>,
@@ -265,7 +279,11 @@ fn signature(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 #[utoipa::path(
     post, path = "/api/v1/plugins/{type}/rollback", tag = "plugins", operation_id = "roll_back_plugin",
     params(("type" = String, Path, description = "Job type.")),
-    responses((status = 200, description = "The version before is active.", body = Plugin)),
+    responses(
+        (status = 200, description = "The version before is active.", body = Plugin),
+        (status = 404, description = "unknown-plugin"),
+        (status = 422, description = "plugin-refused"),
+    ),
 )]
 pub(crate) async fn roll_back(
     Shared(service): Shared<Arc<Service>>,

@@ -74,7 +74,10 @@ pub(super) struct Switch<'a> {
 #[utoipa::path(
     post, path = "/api/v1/queues/{queue}/pause", tag = "queues", operation_id = "pause_queue",
     params(("queue" = String, Path, description = "The queue.")),
-    responses((status = 202, description = "Paused.", body = Switch)),
+    responses(
+        (status = 202, description = "Paused.", body = Switch),
+        (status = 422, description = "invalid-field"),
+    ),
 )]
 pub(crate) async fn pause(
     Shared(service): Shared<Arc<Service>>,
@@ -90,7 +93,10 @@ pub(crate) async fn pause(
 #[utoipa::path(
     post, path = "/api/v1/queues/{queue}/resume", tag = "queues", operation_id = "resume_queue",
     params(("queue" = String, Path, description = "The queue.")),
-    responses((status = 202, description = "Resumed.", body = Switch)),
+    responses(
+        (status = 202, description = "Resumed.", body = Switch),
+        (status = 422, description = "invalid-field"),
+    ),
 )]
 pub(crate) async fn resume(
     Shared(service): Shared<Arc<Service>>,
@@ -115,7 +121,10 @@ pub(super) struct Purged<'a> {
 #[utoipa::path(
     post, path = "/api/v1/queues/{queue}/purge", tag = "queues", operation_id = "purge_queue",
     params(("queue" = String, Path, description = "The queue.")),
-    responses((status = 202, description = "Purged.", body = Purged)),
+    responses(
+        (status = 202, description = "Purged.", body = Purged),
+        (status = 422, description = "invalid-field"),
+    ),
 )]
 pub(crate) async fn purge(
     Shared(service): Shared<Arc<Service>>,

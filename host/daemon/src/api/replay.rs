@@ -65,6 +65,13 @@ pub(crate) fn submitted(spec: &Spec) -> serde_json::Result<BTreeMap<Cow<'static,
     responses(
         (status = 201, description = "The job was made.", body = Job, headers(("Location" = String, description = "Path of the new job."))),
         (status = 200, description = "The job stood already.", body = Job),
+        (status = 400, description = "invalid-header"),
+        (status = 404, description = "unknown-job"),
+        (status = 409, description = "wrong-state"),
+        (status = 413, description = "input-too-large"),
+        (status = 422, description = "unknown-field, invalid-field, unknown-job-type, invalid-input, idempotency-key-reused"),
+        (status = 429, description = "limit-reached"),
+        (status = 502, description = "key-missing"),
     ),
 )]
 pub(crate) async fn replay(

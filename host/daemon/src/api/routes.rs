@@ -234,7 +234,10 @@ pub(super) async fn list(Shared(service): Shared<Arc<Service>>) -> Result<Respon
 #[utoipa::path(
     get, path = "/api/v1/routes/{type}", tag = "routes", operation_id = "show_route",
     params(("type" = String, Path, description = "Job type.")),
-    responses((status = 200, description = "The route.", body = Whole)),
+    responses(
+        (status = 200, description = "The route.", body = Whole),
+        (status = 404, description = "unknown-route"),
+    ),
 )]
 pub(super) async fn show(
     Shared(service): Shared<Arc<Service>>,
@@ -249,7 +252,11 @@ pub(super) async fn show(
     put, path = "/api/v1/routes/{type}", tag = "routes", operation_id = "put_route",
     params(("type" = String, Path, description = "Job type.")),
     request_body(content = Object, description = "`targets`, `sticky`, `flags`, `canary`, `shadow`: docs/routes.md."),
-    responses((status = 200, description = "It holds.", body = Shown)),
+    responses(
+        (status = 200, description = "It holds.", body = Shown),
+        (status = 409, description = "route-changed"),
+        (status = 422, description = "invalid-field"),
+    ),
 )]
 pub(super) async fn put(
     Shared(service): Shared<Arc<Service>>,
@@ -280,7 +287,11 @@ pub(super) async fn put(
 #[utoipa::path(
     delete, path = "/api/v1/routes/{type}", tag = "routes", operation_id = "delete_route",
     params(("type" = String, Path, description = "Job type.")),
-    responses((status = 204, description = "The type has no route.")),
+    responses(
+        (status = 204, description = "The type has no route."),
+        (status = 404, description = "unknown-route"),
+        (status = 409, description = "route-changed"),
+    ),
 )]
 pub(super) async fn delete(
     Shared(service): Shared<Arc<Service>>,
@@ -314,6 +325,9 @@ pub(super) struct How {
     responses(
         (status = 200, description = "Done.", body = Shown),
         (status = 204, description = "Done: the type had no route before its last change, and has none again."),
+        (status = 404, description = "unknown-route"),
+        (status = 409, description = "wrong-standing, route-changed"),
+        (status = 422, description = "invalid-field"),
     ),
 )]
 pub(super) async fn act(

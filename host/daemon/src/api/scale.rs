@@ -29,7 +29,10 @@ pub(super) struct Which {
 /// What really waits, and what it would need to begin within a time.
 #[utoipa::path(
     get, path = "/api/v1/scale", tag = "hosts", operation_id = "scale", params(Which),
-    responses((status = 200, description = "The signal.", body = Signal)),
+    responses(
+        (status = 200, description = "The signal.", body = Signal),
+        (status = 422, description = "invalid-field"),
+    ),
 )]
 pub(super) async fn show(
     Shared(service): Shared<Arc<Service>>,

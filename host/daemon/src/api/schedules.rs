@@ -562,7 +562,10 @@ pub(super) async fn list(
 #[utoipa::path(
     get, path = "/api/v1/schedules/{name}", tag = "schedules", operation_id = "show_schedule",
     params(("name" = String, Path, description = "Its name.")),
-    responses((status = 200, description = "The schedule.", body = ScheduleAnswer)),
+    responses(
+        (status = 200, description = "The schedule.", body = ScheduleAnswer),
+        (status = 404, description = "unknown-schedule"),
+    ),
 )]
 pub(super) async fn show(
     Shared(service): Shared<Arc<Service>>,
@@ -580,6 +583,9 @@ pub(super) async fn show(
     responses(
         (status = 201, description = "Created.", body = ScheduleAnswer),
         (status = 200, description = "Replaced, or the same was there.", body = ScheduleAnswer),
+        (status = 409, description = "schedule-held"),
+        (status = 413, description = "input-too-large"),
+        (status = 422, description = "unknown-field, invalid-field, unknown-job-type, invalid-input"),
     ),
 )]
 pub(super) async fn put(
@@ -615,7 +621,11 @@ pub(super) async fn put(
 #[utoipa::path(
     delete, path = "/api/v1/schedules/{name}", tag = "schedules", operation_id = "delete_schedule",
     params(("name" = String, Path, description = "Its name.")),
-    responses((status = 204, description = "It is gone.")),
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = 404, description = "unknown-schedule"),
+        (status = 409, description = "schedule-held"),
+    ),
 )]
 pub(super) async fn delete(
     Shared(service): Shared<Arc<Service>>,
@@ -638,7 +648,10 @@ pub(super) async fn delete(
 #[utoipa::path(
     post, path = "/api/v1/schedules/{name}/pause", tag = "schedules", operation_id = "pause_schedule",
     params(("name" = String, Path, description = "Its name.")),
-    responses((status = 202, description = "Paused.", body = ScheduleAnswer)),
+    responses(
+        (status = 202, description = "Paused.", body = ScheduleAnswer),
+        (status = 404, description = "unknown-schedule"),
+    ),
 )]
 pub(crate) async fn pause(
     Shared(service): Shared<Arc<Service>>,
@@ -655,7 +668,10 @@ pub(crate) async fn pause(
 #[utoipa::path(
     post, path = "/api/v1/schedules/{name}/resume", tag = "schedules", operation_id = "resume_schedule",
     params(("name" = String, Path, description = "Its name.")),
-    responses((status = 202, description = "Resumed.", body = ScheduleAnswer)),
+    responses(
+        (status = 202, description = "Resumed.", body = ScheduleAnswer),
+        (status = 404, description = "unknown-schedule"),
+    ),
 )]
 pub(crate) async fn resume(
     Shared(service): Shared<Arc<Service>>,
@@ -684,7 +700,11 @@ pub(super) struct Ran<'a> {
 #[utoipa::path(
     post, path = "/api/v1/schedules/{name}/run", tag = "schedules", operation_id = "run_schedule",
     params(("name" = String, Path, description = "Its name.")),
-    responses((status = 202, description = "It runs, or waits.", body = Ran)),
+    responses(
+        (status = 202, description = "It runs, or waits.", body = Ran),
+        (status = 404, description = "unknown-schedule"),
+        (status = 409, description = "schedule-busy"),
+    ),
 )]
 pub(crate) async fn run(
     Shared(service): Shared<Arc<Service>>,

@@ -140,6 +140,10 @@ pub(super) struct List {
     responses(
         (status = 201, description = "The workflow was made.", body = Job, headers(("Location" = String, description = "Path of the workflow."))),
         (status = 200, description = "The workflow stood already for the idempotency key.", body = Job),
+        (status = 400, description = "invalid-header"),
+        (status = 404, description = "unknown-job"),
+        (status = 422, description = "invalid-field, idempotency-key-reused"),
+        (status = 429, description = "limit-reached"),
     ),
 )]
 pub(super) async fn create(
@@ -303,7 +307,11 @@ pub(crate) async fn progress(service: &Service, view: &View, graph: &Graph) -> R
 #[utoipa::path(
     get, path = "/api/v1/workflows/{id}", tag = "workflows", operation_id = "show_workflow",
     params(("id" = String, Path, description = "The workflow's id."), Nodes),
-    responses((status = 200, description = "The workflow.", body = Workflow)),
+    responses(
+        (status = 200, description = "The workflow.", body = Workflow),
+        (status = 404, description = "unknown-job"),
+        (status = 502, description = "key-missing"),
+    ),
 )]
 pub(super) async fn show(
     Shared(service): Shared<Arc<Service>>,
@@ -353,7 +361,12 @@ pub(super) async fn show(
 #[utoipa::path(
     post, path = "/api/v1/workflows/{id}/retry", tag = "workflows", operation_id = "retry_workflow",
     params(("id" = String, Path, description = "The workflow's id.")),
-    responses((status = 202, description = "Queued again.", body = Job)),
+    responses(
+        (status = 202, description = "Queued again.", body = Job),
+        (status = 404, description = "unknown-job"),
+        (status = 409, description = "wrong-state"),
+        (status = 502, description = "key-missing"),
+    ),
 )]
 pub(crate) async fn retry(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
     let (view, _) = load(&service, &id).await?;

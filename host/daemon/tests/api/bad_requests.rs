@@ -2,6 +2,21 @@
 
 use crate::harness::{Host, TYPE};
 use reqwest::Method;
+use serde_json::Value;
+
+/// What the document says of a call; `None` if it has no such call.
+fn call<'a>(document: &'a Value, method: &str, path: &str) -> Option<&'a Value> {
+    let path: Vec<_> = path.split('?').next()?.split('/').collect();
+    let fits = |template: &str| {
+        let parts: Vec<_> = template.split('/').collect();
+        let same = |(part, is): (&&str, &&str)| part == is || (part.starts_with('{') && !is.is_empty());
+        parts.len() == path.len() && parts.iter().zip(&path).all(same)
+    };
+    // A path that is written out goes before one with a name in its place.
+    let mut found: Vec<_> = document["paths"].as_object()?.iter().filter(|(path, _)| fits(path)).collect();
+    found.sort_by_key(|(path, _)| path.matches('{').count());
+    found.first()?.1.get(method.to_lowercase())
+}
 
 #[tokio::test]
 async fn every_bad_request_is_refused_with_its_code_and_a_helpful_sentence() {
@@ -131,6 +146,8 @@ async fn every_bad_request_is_refused_with_its_code_and_a_helpful_sentence() {
         ("PATCH", jobs, "", 405, "method-not-allowed", "PATCH"),
         ("PUT", jobs, "", 405, "method-not-allowed", "PUT"),
     ];
+    let document = host.get("/api/v1/openapi.json").await.json();
+    let mut described = 0;
     for (method, path, body, status, code, words) in table {
         let method: Method = method.parse().unwrap();
         let answer = host.send(host.request(method.clone(), path).body((*body).to_owned())).await;
@@ -143,7 +160,14 @@ async fn every_bad_request_is_refused_with_its_code_and_a_helpful_sentence() {
         assert!(problem["detail"].as_str().unwrap().contains(words), "{what}");
         assert!(problem["type"].as_str().unwrap().ends_with(&format!("docs/errors/{code}.md")), "{what}");
         assert_eq!(problem["request_id"].as_str().unwrap(), answer.headers["x-request-id"], "{what}");
+        if let Some(call) = call(&document, method.as_str(), path) {
+            let reference = call["responses"][status.to_string()]["$ref"].as_str().unwrap_or_default();
+            let codes = reference.rsplit('/').next().unwrap_or_default();
+            assert!(codes.split('.').any(|named| named == *code), "{what}: the document says {codes:?}");
+            described += 1;
+        }
     }
+    assert!(described > 50, "the document has only {described} of these calls");
     let list = host.get(jobs).await.json();
     assert_eq!(list["jobs"].as_array().unwrap().len(), 0, "a refused request made a job: {list}");
 }

@@ -144,13 +144,14 @@ async fn the_document_is_served_and_names_every_path() {
     for (path, methods) in calls {
         for method in methods {
             let call = &document["paths"][path][method];
-            assert!(call["responses"]["default"].is_object(), "{method} {path}");
+            assert!(call["responses"]["403"].is_object(), "{method} {path}");
+            assert!(call["responses"].get("default").is_none(), "{method} {path}: each status is named");
         }
     }
     // Every reference leads somewhere.
     let text = document.to_string();
-    for reference in text.split("\"#/components/schemas/").skip(1) {
-        let name = reference.split('"').next().unwrap();
-        assert!(document["components"]["schemas"][name].is_object(), "{name}");
+    for reference in text.split("\"#/components/").skip(1) {
+        let (kind, name) = reference.split('"').next().unwrap().split_once('/').unwrap();
+        assert!(document["components"][kind][name].is_object(), "{kind}/{name}");
     }
 }
