@@ -3,6 +3,7 @@
 mod demo;
 mod guests;
 mod pipeline;
+mod schemathesis;
 mod setup;
 
 use anyhow::Context as _;
@@ -27,6 +28,7 @@ cargo xtask cluster                    the functional tests on a Redis Cluster o
 cargo xtask kills --times 20           every job type, its host killed so often; no question to a model is paid twice
 cargo xtask mixed --minutes 60         a type moves between old workers of Celery and its plugin under load, both are killed
 cargo xtask celery                     tasks a second through the Celery front, against a worker of Celery
+cargo xtask schemathesis --minutes 10  requests made of the OpenAPI document: no answer may differ from it, or be a 5xx
 cargo xtask scale                      1,000,000 queued jobs, 5,000 queues, 100,000 jobs due in the same second
 WAYMARK_SEED in the environment repeats what a run of soak, model or mixed printed.";
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Some("kills") => number("--times", 20).and_then(kills),
         Some("mixed") => number("--minutes", 60).and_then(mixed),
         Some("celery") => celery(),
+        Some("schemathesis") => number("--minutes", 10).and_then(schemathesis::run_for),
         Some("scale") => scale(),
         _ => {
             println!("{HELP}");
