@@ -166,10 +166,16 @@ impl Routes {
     ///
     /// # Errors
     /// `invalid-field`, or the store does not answer.
-    pub(crate) async fn put(&self, job_type: &str, mut route: Route, who: &str) -> Result<Stored, Problem> {
+    pub(crate) async fn put(
+        &self,
+        job_type: &str,
+        mut route: Route,
+        who: &str,
+        why: &str,
+    ) -> Result<Stored, Problem> {
         self.resolve(job_type, &mut route).await?;
         let made = self
-            .change(job_type, who, "put", "", |before, now_ms| {
+            .change(job_type, who, "put", why, |before, now_ms| {
                 Ok(Some(Stored::begin(route.clone(), before, now_ms)))
             })
             .await?;
@@ -180,12 +186,12 @@ impl Routes {
     ///
     /// # Errors
     /// `unknown-route`, or the store does not answer.
-    pub(crate) async fn delete(&self, job_type: &str, who: &str) -> Result<(), Problem> {
+    pub(crate) async fn delete(&self, job_type: &str, who: &str, why: &str) -> Result<(), Problem> {
         let gone = |before: Option<&Stored>, _| match before {
             Some(_) => Ok(None),
             None => Err(unknown(job_type)),
         };
-        self.change(job_type, who, "delete", "", gone).await.map(drop)
+        self.change(job_type, who, "delete", why, gone).await.map(drop)
     }
 
     /// Does what is asked of a route. `None`: an undo removed it.

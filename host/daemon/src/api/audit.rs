@@ -2,6 +2,9 @@
 //!
 //! The guard writes an entry after the answer is known and before it is sent. New jobs are not in it: they are in
 //! the list of jobs. Whoever asks for what is hidden is in it too. What is refused for want of a token is not in it either, so that strangers cannot fill it.
+//!
+//! Whoever asks may say why: in the query of any request that the log keeps, or as a field of a form. The guard takes it out
+//! of the query, so that no handler needs a parameter for it.
 
 use super::{
     Service,
@@ -13,7 +16,7 @@ use super::{
 use axum::{
     body::Body,
     extract::{Request, State as Shared},
-    http::{Method, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     response::Response,
 };
 use serde::{Deserialize, Serialize};
@@ -31,12 +34,19 @@ const LOOK_MAX: usize = 10_000;
 const BODY_BYTES_MAX: usize = 4 << 10;
 /// Longest text of a header or path that an entry keeps, bytes.
 const TEXT_BYTES_MAX: usize = 1 << 10;
+/// Longest reason that is taken, characters.
+pub(super) const WHY_CHARS_MAX: usize = 500;
 /// What stands for a job's input, which the log does not keep.
 const LEFT_OUT: &str = "(left out)";
 
 /// The other end of the connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
+
+/// Why a request asks for what it does, for histories besides the log; empty where it does not say. Every request that the
+/// log keeps has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Why(pub(crate) String);
 
 /// A change that somebody asked for.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -54,8 +64,11 @@ pub(crate) struct Entry {
     pub(crate) forwarded_for: Option<String>,
     /// Method of the request.
     pub(crate) method: String,
-    /// Path and query.
+    /// Path and query, without `why`.
     pub(crate) path: String,
+    /// Why they asked for it, where they said; of a change that the host made by itself, the figures that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
     /// The body, where it is JSON of at most 4 KiB; inputs of jobs and payloads of signals are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) body: Option<Value>,
@@ -84,6 +97,7 @@ impl Entry {
             forwarded_for: header("x-forwarded-for"),
             method: request.method().to_string(),
             path: cut(path).to_owned(),
+            why: None,
             body: None,
             status: 0,
             code: None,
@@ -101,7 +115,8 @@ impl Entry {
             forwarded_for: None,
             method: "POST".to_owned(),
             path: path.to_owned(),
-            body: Some(serde_json::json!({ "why": cut(why) })),
+            why: Some(cut(why).to_owned()),
+            body: None,
             status: 200,
             code: None,
             request_id: String::new(),
@@ -126,7 +141,7 @@ fn cut(text: &str) -> &str {
 }
 
 /// Is this request a change that the log keeps?
-pub(super) fn is_kept(method: &Method, path: &str) -> bool {
+pub(crate) fn is_kept(method: &Method, path: &str) -> bool {
     let made = ["/api/v1/jobs", "/api/v1/jobs/batch", "/api/v1/workflows"];
     !method.is_safe() && path != "/theme" && !(*method == Method::POST && made.contains(&path))
 }
@@ -137,20 +152,68 @@ pub(super) fn reveals(uri: &Uri) -> bool {
     pairs.into_iter().any(|(name, value)| name == "reveal" && value != "false")
 }
 
-/// Takes a copy of the body if the log keeps it: JSON that says it is short.
-pub(super) async fn body(service: &Service, request: Request) -> Result<(Request, Option<Value>), Problem> {
+/// Why somebody asks, as one line; `None` where they do not say.
+fn reason(text: &str) -> Result<Option<String>, Problem> {
+    let text = text.trim();
+    if text.chars().count() > WHY_CHARS_MAX {
+        return Err(request::invalid_query(format!("why: must have at most {WHY_CHARS_MAX} characters")));
+    }
+    let line: String = text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
+    Ok((!line.is_empty()).then_some(line))
+}
+
+/// Takes `why` out of the query of a request; of several the last.
+///
+/// # Errors
+/// `invalid-query`: it is too long.
+pub(super) fn take_why(request: &mut Request) -> Result<Option<String>, Problem> {
+    let Some(query) = request.uri().query() else { return Ok(None) };
+    let is_why = |pair: &&str| form_urlencoded::parse(pair.as_bytes()).any(|(name, _)| name == "why");
+    let (reasons, others): (Vec<&str>, Vec<&str>) = query.split('&').partition(is_why);
+    let Some(last) = reasons.last() else { return Ok(None) };
+    let text = form_urlencoded::parse(last.as_bytes()).map(|(_, value)| value.into_owned()).next();
+    let mut path = request.uri().path().to_owned();
+    if !others.is_empty() {
+        path = format!("{path}?{}", others.join("&"));
+    }
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = path.parse().ok();
+    // What was an address is one without a part of its query, too.
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    reason(&text.unwrap_or_default())
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"))
+}
+
+/// Gives the entry what the log keeps of a body that says it is short: JSON as it is, of a form why it was sent.
+pub(super) async fn read_body(
+    service: &Service,
+    request: Request,
+    entry: &mut Entry,
+) -> Result<Request, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     let path = request.uri().path();
     let is_secret = path.contains("/signals/") || path.ends_with("/replay");
     if is_secret || length.is_none_or(|length| !(1..=BODY_BYTES_MAX).contains(&length)) {
-        return Ok((request, None));
+        return Ok(request);
     }
     let (parts, body) = request.into_parts();
     let bytes = request::body(body, BODY_BYTES_MAX, service.body_timeout()).await?;
-    let mut kept: Option<Value> = serde_json::from_slice(&bytes).ok();
-    kept.iter_mut().for_each(leave_inputs_out);
-    Ok((Request::from_parts(parts, Body::from(bytes)), kept))
+    if is_form(&parts.headers) {
+        if let Some((_, text)) = form_urlencoded::parse(&bytes).find(|(name, _)| name == "why") {
+            entry.why = reason(&text)?;
+        }
+    } else {
+        entry.body = serde_json::from_slice(&bytes).ok();
+        entry.body.iter_mut().for_each(leave_inputs_out);
+    }
+    Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
 fn leave_inputs_out(value: &mut Value) {
@@ -278,6 +341,27 @@ mod tests {
         for asked in ["/x", "/reveal=true", "/x?reveal=false", "/x?a=reveal"] {
             assert!(!reveals(&asked.parse().unwrap()), "{asked}");
         }
+    }
+
+    #[test]
+    fn a_reason_is_taken_out_of_the_query_as_one_line() {
+        let taken = |uri: &str| {
+            let mut request = axum::http::Request::builder().uri(uri).body(Body::empty()).unwrap();
+            let why = take_why(&mut request).map_err(|problem| problem.code().name());
+            (why, request.uri().to_string())
+        };
+        assert_eq!(
+            taken("/x?a=b%20c&w%68y=it+smells%0A%C3%BC&d"),
+            (Ok(Some("it smells ü".into())), "/x?a=b%20c&d".into())
+        );
+        assert_eq!(taken("/x?why=+&why="), (Ok(None), "/x".into()));
+        assert_eq!(taken("http://host/x?why=a&why=b"), (Ok(Some("b".into())), "http://host/x".into()));
+        assert_eq!(taken("/x?whyever=a"), (Ok(None), "/x?whyever=a".into()));
+        assert_eq!(
+            taken(&format!("/x?why={}", "w".repeat(WHY_CHARS_MAX))).0.unwrap().unwrap().len(),
+            WHY_CHARS_MAX
+        );
+        assert_eq!(taken(&format!("/x?why={}", "w".repeat(WHY_CHARS_MAX + 1))).0, Err("invalid-query"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     Service,
-    audit::{self, Entry},
+    audit::{self, Entry, Why},
     auth::Actor,
     error::{Code, Problem},
     sign_in,
@@ -225,21 +225,23 @@ async fn changed(
     let path = request.uri().path();
     let reveals = audit::reveals(request.uri());
     let permitted = service.guard.permit(&actor, request.method(), path, reveals);
-    let entry =
-        (reveals || audit::is_kept(request.method(), path)).then(|| Entry::of(&request, &actor, request_id));
-    request.extensions_mut().insert(actor);
-    let Some(mut entry) = entry else {
+    if !reveals && !audit::is_kept(request.method(), path) {
+        request.extensions_mut().insert(actor);
         return match permitted {
             Ok(()) => answer(next.run(request), limit).await,
             Err(problem) => problem.into_response(),
         };
-    };
-    let response = match permitted {
+    }
+    let why = audit::take_why(&mut request);
+    let mut entry = Entry::of(&request, &actor, request_id);
+    request.extensions_mut().insert(actor);
+    let taken = why.map(|why| entry.why = why);
+    let response = match permitted.and(taken) {
         Err(problem) => problem.into_response(),
-        Ok(()) => match audit::body(service, request).await {
+        Ok(()) => match audit::read_body(service, request, &mut entry).await {
             Err(problem) => problem.into_response(),
-            Ok((request, body)) => {
-                entry.body = body;
+            Ok(mut request) => {
+                request.extensions_mut().insert(Why(entry.why.clone().unwrap_or_default()));
                 answer(next.run(request), limit).await
             }
         },

@@ -9,7 +9,7 @@ use super::{
     hosts, jobs, limits, output, plugins, queues, replay, routes as job_routes, scale, schedules, workflows,
 };
 use axum::{
-    http::header,
+    http::{Method, header},
     response::{IntoResponse, Response},
 };
 use std::{
@@ -19,8 +19,9 @@ use std::{
 use utoipa::{
     Modify, OpenApi, ToSchema as _,
     openapi::{
-        self, ContentBuilder, Ref, RefOr, ResponseBuilder,
-        path::{Operation, ParameterIn},
+        self, ContentBuilder, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder,
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn},
+        schema::Type,
         security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
 };
@@ -192,6 +193,44 @@ fn routes_of_health() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(show))
 }
 
+/// What the guard takes from every request that the audit log keeps.
+fn why() -> Parameter {
+    let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(audit::WHY_CHARS_MAX));
+    ParameterBuilder::new()
+        .name("why")
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some("Why, for the audit log."))
+        .schema(Some(text))
+        .build()
+}
+
+/// Is a request like this kept in the audit log?
+fn is_audited(method: &Method, path: &str, operation: &Operation) -> bool {
+    let mut parameters = operation.parameters.iter().flatten();
+    audit::is_kept(method, path) || parameters.any(|parameter| parameter.name == "reveal")
+}
+
+/// Gives every call that the audit log keeps its parameter `why`.
+fn describe_why(document: &mut openapi::OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            (Method::GET, &mut item.get),
+            (Method::PUT, &mut item.put),
+            (Method::POST, &mut item.post),
+            (Method::PATCH, &mut item.patch),
+            (Method::DELETE, &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) =
+                operation.as_mut().filter(|operation| is_audited(&method, path, operation))
+            {
+                operation.parameters.get_or_insert_default().push(why());
+            }
+        }
+    }
+}
+
 /// Gives every call the refusals that it may be answered with, each status with the codes that go with it.
 fn describe_refusals(document: &mut openapi::OpenApi) {
     let mut described = BTreeMap::new();
@@ -276,6 +315,7 @@ fn refusal(codes: &[Code]) -> openapi::Response {
 pub fn document() -> &'static str {
     static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
         let mut document = routes().into_openapi();
+        describe_why(&mut document);
         describe_refusals(&mut document);
         let mut text = document.to_pretty_json().unwrap_or_default();
         text.push('\n');

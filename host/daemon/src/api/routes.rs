@@ -3,6 +3,7 @@
 use super::{
     Service,
     answer::Timestamp,
+    audit::Why,
     auth::Actor,
     error::{Code, Problem, Violation},
     request::{self, Name, Names, Params, reply, shorten},
@@ -98,7 +99,7 @@ pub(crate) struct Changed {
     pub(crate) who: String,
     /// `put`, `delete`, `advance`, `promote`, `hold`, `rollback` or `undo`.
     pub(crate) what: String,
-    /// Why, with the figures that decided.
+    /// Why, as whoever asked said, or with the figures that decided.
     pub(crate) why: String,
 }
 
@@ -200,7 +201,7 @@ impl Service {
         })
     }
 
-    /// Does what is asked of a route; the actor's name goes into its history.
+    /// Does what is asked of a route; who asked and why goes into its history.
     ///
     /// # Errors
     /// `unknown-route`, `wrong-standing`, `route-changed`, or the store does not answer.
@@ -261,6 +262,7 @@ pub(super) async fn show(
 pub(super) async fn put(
     Shared(service): Shared<Arc<Service>>,
     Extension(actor): Extension<Actor>,
+    Extension(Why(why)): Extension<Why>,
     Name(name): Name,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -278,7 +280,7 @@ pub(super) async fn put(
     let route = routes::read(&value).map_err(|(pointer, detail)| {
         Problem::violations(Code::InvalidField, vec![Violation { pointer, detail }])
     })?;
-    let stored = service.routes().put(&name, route, &actor.name).await?;
+    let stored = service.routes().put(&name, route, &actor.name, &why).await?;
     service.metrics.route_changes.with_label_values(&[name.as_str(), "put"]).inc();
     Ok(reply(StatusCode::OK, &Shown::new(name, stored)))
 }
@@ -296,9 +298,10 @@ pub(super) async fn put(
 pub(super) async fn delete(
     Shared(service): Shared<Arc<Service>>,
     Extension(actor): Extension<Actor>,
+    Extension(Why(why)): Extension<Why>,
     Name(name): Name,
 ) -> Result<Response, Problem> {
-    service.routes().delete(&name, &actor.name).await?;
+    service.routes().delete(&name, &actor.name, &why).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -309,8 +312,6 @@ pub(super) async fn delete(
 pub(super) struct How {
     /// To the last step instead of the next one; for `promote` alone. Default false.
     full: Option<bool>,
-    /// Why, for the history; at most 500 characters.
-    why: Option<String>,
 }
 
 /// Changes a route: `promote` takes its canary to the next step, `hold` keeps it in its step, `rollback` takes all
@@ -333,11 +334,11 @@ pub(super) struct How {
 pub(super) async fn act(
     Shared(service): Shared<Arc<Service>>,
     Extension(actor): Extension<Actor>,
+    Extension(Why(why)): Extension<Why>,
     Names(name, action): Names,
     Params(how): Params<How>,
 ) -> Result<Response, Problem> {
     let act = named(&action, how.full == Some(true))?;
-    let why: String = how.why.unwrap_or_default().chars().take(500).collect();
     Ok(match service.act_on_route(&name, act, &actor.name, &why).await? {
         Some(stored) => reply(StatusCode::OK, &Shown::new(name, stored)),
         None => StatusCode::NO_CONTENT.into_response(),

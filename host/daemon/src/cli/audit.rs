@@ -40,10 +40,10 @@ pub async fn run(client: &Client, which: Which) -> anyhow::Result<()> {
     if client.print(&answer) {
         return Ok(());
     }
-    let columns = ["at", "actor", "from", "method", "path", "status", "code"];
+    let columns = ["at", "actor", "from", "method", "path", "status", "code", "why"];
     let entries = answer["entries"].as_array().cloned().unwrap_or_default();
     let rows: Vec<_> = entries.iter().map(|entry| columns.map(|name| cell(entry, name)).to_vec()).collect();
-    table::print(&["AT", "WHO", "FROM", "METHOD", "PATH", "STATUS", "CODE"], &rows);
+    table::print(&["AT", "WHO", "FROM", "METHOD", "PATH", "STATUS", "CODE", "WHY"], &rows);
     if let Some(cursor) = answer["next_cursor"].as_str() {
         eprintln!("older entries: --cursor {cursor}");
     }

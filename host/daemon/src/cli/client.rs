@@ -1,6 +1,7 @@
 //! One host, over HTTP.
 
 use super::table::say;
+use crate::api::audit;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use reqwest::{
@@ -29,6 +30,9 @@ pub struct Remote {
     /// Token, where the host asks for one.
     #[arg(long, env = "WAYMARK_TOKEN", hide_env_values = true, global = true, value_name = "TOKEN")]
     pub token: Option<String>,
+    /// Why, for the audit log of the host; of a change, or of looking at what is hidden.
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub why: Option<String>,
     /// Print the API's answers as JSON.
     #[arg(long, global = true)]
     pub json: bool,
@@ -39,6 +43,7 @@ pub struct Remote {
 pub struct Client {
     http: reqwest::Client,
     base: String,
+    why: Option<String>,
     /// Print the API's answers as JSON.
     pub json: bool,
 }
@@ -106,12 +111,21 @@ impl Client {
             .no_proxy()
             .user_agent(concat!("waymark/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { http, base, json: remote.json })
+        Ok(Self { http, base, why: remote.why.clone(), json: remote.json })
     }
 
     /// A request to `path`, which begins with `/`.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let is_kept = audit::is_kept(&method, path.split('?').next().unwrap_or_default());
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        if is_kept { self.with_why(request) } else { request }
+    }
+
+    fn with_why(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.why {
+            Some(why) => request.query(&[("why", why)]),
+            None => request,
+        }
     }
 
     /// Sends a request; a refusal becomes an error.
@@ -147,8 +161,11 @@ impl Client {
     /// # Errors
     /// See [`Client::send`]; or the answer has another shape.
     pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<T> {
-        let response = self.send(self.request(Method::GET, path).query(query)).await?;
-        read(response).await
+        let mut request = self.request(Method::GET, path).query(query);
+        if query.iter().any(|(name, _)| *name == "reveal") {
+            request = self.with_why(request);
+        }
+        read(self.send(request).await?).await
     }
 
     /// Sends JSON, or nothing.

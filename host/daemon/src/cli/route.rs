@@ -6,7 +6,7 @@ use super::{
     table::{self, cell, say},
 };
 use anyhow::Context as _;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::{io::Read as _, path::PathBuf};
@@ -35,34 +35,32 @@ pub enum RouteCommand {
     },
     /// Take a canary to its next step.
     Promote {
-        /// Which.
-        #[command(flatten)]
-        change: Change,
+        /// Job type.
+        job_type: String,
         /// To its last step at once.
         #[arg(long)]
         full: bool,
     },
     /// Keep a canary in its step until it is promoted; guards still roll it back.
-    Hold(Change),
+    Hold {
+        /// Job type.
+        job_type: String,
+    },
     /// Take all weight from a canary.
-    Rollback(Change),
+    Rollback {
+        /// Job type.
+        job_type: String,
+    },
     /// Make a route what it was before its last change.
-    Undo(Change),
+    Undo {
+        /// Job type.
+        job_type: String,
+    },
     /// Show the newest pairs of a job and its shadow job that ended in different ways.
     Mismatches {
         /// Job type.
         job_type: String,
     },
-}
-
-/// A change of a route.
-#[derive(Args, Debug)]
-pub struct Change {
-    /// Job type.
-    job_type: String,
-    /// Why, for the history.
-    #[arg(long, value_name = "TEXT")]
-    why: Option<String>,
 }
 
 fn path(job_type: &str) -> String {
@@ -147,7 +145,7 @@ fn show(client: &Client, answer: &Value) {
 /// # Errors
 /// The host cannot be reached or refused.
 pub async fn run(client: &Client, command: RouteCommand) -> anyhow::Result<()> {
-    let (change, verb, full) = match command {
+    let (job_type, verb, full) = match command {
         RouteCommand::List => {
             let answer: Value = client.get("/api/v1/routes", &[]).await?;
             if client.print(&answer) {
@@ -193,15 +191,13 @@ pub async fn run(client: &Client, command: RouteCommand) -> anyhow::Result<()> {
             say!("{}", pretty(&answer));
             return Ok(());
         }
-        RouteCommand::Promote { change, full } => (change, "promote", full),
-        RouteCommand::Hold(change) => (change, "hold", false),
-        RouteCommand::Rollback(change) => (change, "rollback", false),
-        RouteCommand::Undo(change) => (change, "undo", false),
+        RouteCommand::Promote { job_type, full } => (job_type, "promote", full),
+        RouteCommand::Hold { job_type } => (job_type, "hold", false),
+        RouteCommand::Rollback { job_type } => (job_type, "rollback", false),
+        RouteCommand::Undo { job_type } => (job_type, "undo", false),
     };
-    let mut query = Vec::new();
-    query.extend(change.why.map(|why| ("why", why)));
-    query.extend(full.then(|| ("full", "true".to_owned())));
-    let answer: Value = client.post(&format!("{}/{verb}", path(&change.job_type)), &query).await?;
+    let query: Vec<_> = full.then(|| ("full", "true".to_owned())).into_iter().collect();
+    let answer: Value = client.post(&format!("{}/{verb}", path(&job_type)), &query).await?;
     summary(client, &answer);
     Ok(())
 }

@@ -148,7 +148,7 @@ function live(path) {
 }
 
 document.addEventListener("submit", (event) => {
-  const question = event.target.dataset.ask;
+  const question = event.submitter?.dataset.ask ?? event.target.dataset.ask;
   if (question && !window.confirm(question)) event.preventDefault();
 });
 

@@ -3,15 +3,17 @@
 use super::{
     format,
     page::{Fresh, Page, Section, see},
-    part::{self, Look},
+    part,
     viewer::{Form, Viewer},
 };
 use crate::api::{
     Problem, Service,
+    audit::Why,
     request::Name,
     routes::{Arm, Canary, Shown, Whole, named},
 };
 use axum::{
+    Extension,
     extract::{Path, State as Shared},
     response::Response,
 };
@@ -46,13 +48,30 @@ fn controls(viewer: &Viewer, shown: &Shown) -> Markup {
     }
     let at = |verb: &str| format!("{}/{verb}", path(&shown.job_type));
     let stands = shown.canary.as_ref().map(|canary| canary.standing);
+    let button = |verb: &str, label: &str, class: &str, ask: Option<&str>| {
+        html! { button class=(class) type="submit" form="change" formaction=(at(verb)) data-ask=[ask] { (label) } }
+    };
     html! {
-        @if matches!(stands, Some("running" | "held")) { (part::button(viewer, &at("promote"), "Promote", Look::Plain, None)) }
-        @if stands == Some("running") { (part::button(viewer, &at("hold"), "Hold", Look::Plain, None)) }
+        @if matches!(stands, Some("running" | "held")) { (button("promote", "Promote", "", None)) }
+        @if stands == Some("running") { (button("hold", "Hold", "", None)) }
         @if stands.is_some_and(|stands| stands != "rolled back") {
-            (part::button(viewer, &at("rollback"), "Roll back", Look::Danger, Some("Take all jobs from the target under trial?")))
+            (button("rollback", "Roll back", "danger", Some("Take all jobs from the target under trial?")))
         }
-        (part::button(viewer, &at("undo"), "Undo last change", Look::Plain, Some("Make this route what it was before its last change?")))
+        (button("undo", "Undo last change", "", Some("Make this route what it was before its last change?")))
+    }
+}
+
+/// The form of all controls: what is typed stays while the page is kept fresh.
+fn change(viewer: &Viewer) -> Markup {
+    html! {
+        @if viewer.may_operate() {
+            form #change method="post" {
+                // Whoever presses Enter in the field asks for nothing.
+                button type="submit" disabled hidden {}
+                input type="hidden" name="back" value=(viewer.here);
+                label { span { "Why, for the history" } input type="text" name="why" maxlength="500" autocomplete="off"; }
+            }
+        }
     }
 }
 
@@ -217,7 +236,7 @@ pub(super) async fn page(
     let body = html! {
         div.head {
             div { p.crumbs { a href="/routes" { "Routes" } } h1 { (name) } }
-            div #controls .buttons data-live { (controls(&viewer, &whole.shown)) }
+            div.buttons { (change(&viewer)) div #controls .buttons data-live { (controls(&viewer, &whole.shown)) } }
         }
         section.card aria-labelledby="arms-title" {
             h2 #arms-title { "Targets" }
@@ -253,10 +272,11 @@ pub(super) async fn page(
 pub(super) async fn act(
     Shared(service): Shared<Arc<Service>>,
     viewer: Viewer,
+    Extension(Why(why)): Extension<Why>,
     Path((name, action)): Path<(String, String)>,
     form: Form,
 ) -> Result<Response, Problem> {
-    let left = service.act_on_route(&name, named(&action, false)?, viewer.actor_name(), "").await?;
+    let left = service.act_on_route(&name, named(&action, false)?, viewer.actor_name(), &why).await?;
     let back = path(&name);
     // An undo may leave no route to show.
     Ok(see(if left.is_none() { "/routes" } else { form.back(&back) }))

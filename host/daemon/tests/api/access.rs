@@ -212,6 +212,66 @@ async fn every_change_is_in_the_log_with_who_asked_and_what_became_of_it() {
 }
 
 #[tokio::test]
+async fn whoever_asks_for_a_change_may_say_why() {
+    let host = with_tokens().await;
+    let by = |method: Method, path: &str| {
+        host.request(method, path).header("authorization", "Bearer secret-own").header("origin", &host.base)
+    };
+    let route = r#"{"targets":[{"arm":"a","weight":100,"http":{"url":"https://example.org/"}}]}"#;
+    for (path, status) in [
+        ("/api/v1/routes/elsewhere?why=moves%20out".to_owned(), 200),
+        (format!("/api/v1/routes/elsewhere?why={}", "w".repeat(501)), 400),
+        ("/api/v1/routes/elsewhere".to_owned(), 200),
+    ] {
+        assert_eq!(host.send(by(Method::PUT, &path).body(route)).await.status, status, "{path}");
+    }
+    let form = by(Method::POST, "/routes/elsewhere/undo").body("back=%2Froutes&why=too+early");
+    let form = form.header("content-type", "application/x-www-form-urlencoded");
+    assert!(host.send(form).await.status.is_success());
+    // The same for every other change, and for those who look at what is hidden.
+    assert_eq!(
+        host.send(by(Method::POST, "/api/v1/queues/mail/pause?why=the%20server%20moves")).await.status,
+        202
+    );
+    let look = by(Method::GET, "/api/v1/jobs/01M87RHY5KX0NB7SHQFCAB8B00?reveal=true&why=case%2012");
+    assert_eq!(host.send(look).await.status, 404);
+    let job = by(Method::POST, "/api/v1/jobs?why=x").body(r#"{"type":"elsewhere","input":{}}"#);
+    assert_eq!(host.send(job).await.code(), "invalid-query", "new jobs are not in the log");
+
+    let log = host.send(by(Method::GET, "/api/v1/audit")).await.json();
+    let told: Vec<_> = log["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            (entry["path"].as_str().unwrap(), entry["why"].as_str(), entry["status"].as_u64().unwrap())
+        })
+        .collect();
+    let put = "/api/v1/routes/elsewhere";
+    assert_eq!(
+        told,
+        [
+            ("/api/v1/jobs/01M87RHY5KX0NB7SHQFCAB8B00?reveal=true", Some("case 12"), 404),
+            ("/api/v1/queues/mail/pause", Some("the server moves"), 202),
+            ("/routes/elsewhere/undo", Some("too early"), 303),
+            (put, None, 200),
+            (put, None, 400),
+            (put, Some("moves out"), 200),
+        ]
+    );
+    let route = host.send(by(Method::GET, "/api/v1/routes/elsewhere")).await.json();
+    let history: Vec<_> = route["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["what"].as_str().unwrap(), one["why"].as_str().unwrap()))
+        .collect();
+    assert_eq!(history, [("undo", "too early"), ("put", ""), ("put", "moves out")]);
+    let page = host.send(by(Method::GET, "/audit")).await.text;
+    assert!(page.contains("moves out") && page.contains("too early"), "{page}");
+}
+
+#[tokio::test]
 async fn a_read_only_host_shows_and_changes_nothing() {
     let host = Host::with(|api| api.read_only = true).await;
     assert_eq!(host.get("/api/v1/jobs").await.status, 200);
