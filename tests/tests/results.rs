@@ -449,6 +449,42 @@ fn the_end_of_a_job_is_told_by_a_signed_message_until_it_is_taken() {
 }
 
 #[test]
+fn a_correlation_id_goes_from_the_request_to_the_log_and_the_webhook() {
+    let receiver = Receiver::start(&[204]);
+    let world = World::new(&format!("[delivery]\nprivate_addresses = true\n{QUICK}"));
+    let mut host = world.empty_host();
+    host.environment.push(("WAYMARK_LOG".into(), "info,guest=trace".into()));
+    guest::copy("counter", &host.plugins);
+    host.start();
+    host.wait_for_plugins(&["counter"]);
+    let job = json!({
+        "type": "counter", "input": {"steps": 2, "log": true}, "webhook": {"url": receiver.url, "on": ["succeeded"]},
+    });
+    let headers = [("content-type", "application/json"), ("x-correlation-id", "order-4711")];
+    let made = host.request("POST", "/api/v1/jobs", &headers, job.to_string().as_bytes()).expect(201);
+    let id = made["id"].as_str().expect("an id");
+    let told: Vec<_> = host.events(id, None).filter(|event| event.name == "log").collect();
+    let kept = host.get(&format!("/api/v1/jobs/{id}/logs")).expect(200);
+    let kept = kept["lines"].as_array().expect("lines");
+    assert_eq!((told.len(), kept.len()), (2, 2));
+    for line in told.iter().map(|event| &event.data).chain(kept) {
+        assert_eq!(line["correlation_id"], "order-4711", "{line}");
+    }
+    assert_eq!(receiver.next().json()["data"]["correlation_id"], "order-4711");
+    // Whoever collects the logs of hosts finds the line by it, too.
+    let said = eventually("the host logs it", PATIENCE, || {
+        let log = host.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        Some(lines.filter(|line| line["target"] == "guest").collect::<Vec<_>>())
+            .filter(|said| said.len() == 2)
+    });
+    for line in said {
+        assert_eq!((&line["job_id"], &line["correlation_id"]), (&json!(id), &json!("order-4711")), "{line}");
+        assert!(line["line"].as_str().is_some_and(|text| text.contains("counted")), "{line}");
+    }
+}
+
+#[test]
 fn an_endpoint_of_the_configuration_is_told_of_the_ends_it_names() {
     let receiver = Receiver::start(&[204]);
     let world = World::new(&format!(

@@ -82,14 +82,18 @@ pub struct LogLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, required = false)]
     fields: Option<&'a RawValue>,
+    /// The job's, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<&'a str>,
 }
 
 impl<'a> LogLine<'a> {
-    /// Reads a stored line; `None` if it has another shape.
+    /// Reads a stored line; `None` if it has another shape. The correlation id is not stored with every line: it is the
+    /// job's.
     #[must_use]
-    pub fn read(text: &'a str) -> Option<Self> {
+    pub fn read(text: &'a str, correlation_id: Option<&'a str>) -> Option<Self> {
         let Line { at, level, message, fields } = serde_json::from_str(text).ok()?;
-        Some(Self { at: Timestamp(at), level, message, fields })
+        Some(Self { at: Timestamp(at), level, message, fields, correlation_id })
     }
 }
 

@@ -280,7 +280,7 @@ impl Reader {
             }
         }
         if self.kinds.log {
-            match self.logs().await {
+            match self.logs(view.spec.correlation_id.as_deref()).await {
                 Ok(None) => {}
                 Ok(end) => return Ok(end),
                 Err(problem) => behind = Some(problem),
@@ -337,7 +337,7 @@ impl Reader {
         Ok(None)
     }
 
-    async fn logs(&mut self) -> Result<Option<End>, Problem> {
+    async fn logs(&mut self, correlation_id: Option<&str>) -> Result<Option<End>, Problem> {
         loop {
             let mut page = self.service.store.logs(&self.id, self.position.logs, self.at_once).await?;
             mask_lines(&self.mask, &mut page.lines);
@@ -347,7 +347,7 @@ impl Reader {
             self.position.logs = page.first;
             for line in page.lines {
                 self.position.logs += 1;
-                if let Some(line) = LogLine::read(&line) {
+                if let Some(line) = LogLine::read(&line, correlation_id) {
                     self.event("log", &one_line(text(&line)));
                 }
                 if self.text.len() > SENT_BYTES && self.send().await.is_err() {

@@ -153,12 +153,13 @@ pub(super) async fn logs(
     Params(slice): Params<LogSlice>,
 ) -> Result<Response, Problem> {
     let limit = limit(slice.limit, LOGS_MAX, LOGS_MAX)?;
-    let (_, mask) = service.masked(&id).await?;
+    let (view, mask) = service.masked(&id).await?;
+    let correlation_id = view.spec.correlation_id.as_deref();
     let from = slice.from.unwrap_or(0);
     let mut page = service.store.logs(&id, from, limit as u64).await?;
     mask_lines(&mask, &mut page.lines);
     let logs = Logs {
-        lines: page.lines.iter().filter_map(|line| LogLine::read(line)).collect(),
+        lines: page.lines.iter().filter_map(|line| LogLine::read(line, correlation_id)).collect(),
         next_from: page.first + page.lines.len() as u64,
         dropped: page.first.saturating_sub(from),
     };

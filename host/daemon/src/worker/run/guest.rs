@@ -253,6 +253,7 @@ impl Job<'_> {
         let (id, run) = (self.id, self.base.run);
         let at_ms = self.base.committed_ms.unwrap_or_else(|| id.created_ms());
         let (logs, spoke, mask) = (self.shared.logs.clone(), self.spoke.clone(), self.mask.clone());
+        let correlation_id = self.spec.correlation_id.clone();
         // The contract: none is told before all have ended.
         let children = resume.map(|resume| resume.children.as_slice()).unwrap_or_default();
         let all_ended = children.iter().all(|(_, outcome)| *outcome != ChildOutcome::Pending);
@@ -275,7 +276,10 @@ impl Job<'_> {
             yield_flag: self.running.yields.clone(),
             logs: Box::new(move |line| {
                 spoke.store(true, Relaxed);
-                logs.say(id, mask.json(&line.to_json()).into_owned());
+                let line = mask.json(&line.to_json()).into_owned();
+                let correlation_id = correlation_id.as_deref();
+                tracing::trace!(target: "guest", job_id = %id, correlation_id, line, "a job's log line");
+                logs.say(id, line);
             }),
             calls: self.trace.calls(),
             child_id: Box::new(move |step, index| JobId::child(&id, run, step, index, at_ms).to_string()),
