@@ -76,4 +76,16 @@ fn a_pause_a_stop_and_a_lost_lease_cost_no_attempt() {
         (&json!(1), &json!(1), &Value::Null),
         "{job}"
     );
+    // Each host where it was is told, and who asked for what.
+    let history = job["history"].as_array().expect("a history");
+    let what: Vec<_> = history.iter().map(|one| one["what"].as_str().expect("a word")).collect();
+    assert_eq!(what, ["paused", "pause", "resume", "released", "lost", "succeeded"], "{job}");
+    let by: Vec<_> = history.iter().map(|one| one["by"].as_str().expect("a name")).collect();
+    assert_eq!((by[1], by[2], by[0] == by[3]), ("local", "local", true), "{by:?}");
+    assert!(by[3] != by[4] && by[4] != by[5] && job["host"] == by[5], "{by:?}");
+    for one in history {
+        assert!(one["since"].is_null() || one["since"].as_str() <= one["at"].as_str(), "{one}");
+    }
+    let page = third.request("GET", &format!("/jobs/{id}"), &[("accept", "text/html")], b"");
+    assert!(page.status == 200 && page.body.to_string().contains("Resumed by"), "{}", page.body);
 }

@@ -35,7 +35,7 @@ pub mod workflow;
 
 pub use fingerprint::Fingerprint;
 pub use id::JobId;
-pub use record::{FailedAttempt, Firing, JobError, Progress, Record, SentTask, Spec, Webhook};
+pub use record::{FailedAttempt, Firing, JobError, Past, Progress, Record, SentTask, Spec, Webhook};
 pub use retry::{Backoff, Failure, RetryPolicy};
 pub use schedule::Schedule;
 pub use state::{Control, State};

@@ -220,6 +220,37 @@ pub struct FailedAttempt {
     pub message: String,
 }
 
+/// Entries of a job's past kept in a record, which travels with every commit.
+pub const PAST_MAX: usize = 20;
+
+/// Something in a job's past: a stay on a worker that is over, or something that somebody asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// When it was, or was over, Unix milliseconds.
+    #[serde(rename = "a")]
+    pub at_ms: u64,
+    /// Of a stay how it ended, in a word of the worker or the scripts: `succeeded`, `failed`, `tried again`, `sleeps`, `waits
+    /// for children`, `waits for a signal`, `paused`, `released`, `cancelled`, `lost`. Else what was asked for: `pause`,
+    /// `resume`, `restart`, `retry`, `cancel`; a pause stands where it took effect.
+    #[serde(rename = "w")]
+    pub what: String,
+    /// The run.
+    #[serde(rename = "r")]
+    pub run: u32,
+    /// When the stay began, Unix milliseconds; `None`: it is none.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// The worker, or who asked where that is known.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Version of the plugin that the run began with.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// So many stays of this kind one after the other, from the first one's beginning to the last one's end; `None`: one.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
+}
+
 /// What changes while a job lives. While a job is claimed, its claimer is the only writer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -266,6 +297,10 @@ pub struct Record {
     /// The last failed attempts, of earlier runs too, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailedAttempt>,
+    /// The last of what was, of earlier runs too, oldest first. A job that succeeds in its first stay has none: the rest of
+    /// its record says it all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<Past>,
     /// The last jobs that were made from this one after its end, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replays: Vec<JobId>,
@@ -308,6 +343,7 @@ impl Default for Record {
             progress: None,
             error: None,
             failures: Vec::new(),
+            past: Vec::new(),
             replays: Vec::new(),
             children: Vec::new(),
             signal: None,
@@ -336,11 +372,58 @@ impl Record {
         });
         self.error = Some(error);
     }
+
+    /// Notes a stay that is over. One like the last is counted with it: a job that sleeps or waits a thousand times still
+    /// shows what else was.
+    pub fn left(&mut self, stay: Past) {
+        if let Some(last) = self.past.last_mut() {
+            let is_like = last.since_ms.is_some()
+                && (last.run, &last.what, &last.by, &last.version)
+                    == (stay.run, &stay.what, &stay.by, &stay.version);
+            if is_like {
+                last.times = Some(last.times.unwrap_or(1).saturating_add(1));
+                last.at_ms = stay.at_ms;
+                return;
+            }
+        }
+        if self.past.len() >= PAST_MAX {
+            self.past.drain(..=self.past.len() - PAST_MAX);
+        }
+        self.past.push(stay);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stays_that_are_alike_are_one_entry_and_the_last_ones_are_kept() {
+        let mut record = Record::default();
+        let stay = |what: &str, at_ms| Past {
+            at_ms,
+            what: what.into(),
+            run: 1,
+            since_ms: Some(at_ms - 1),
+            by: Some("w1".into()),
+            ..Past::default()
+        };
+        for at_ms in 1..=1_000 {
+            record.left(stay("sleeps", at_ms));
+        }
+        assert_eq!(record.past, [Past { at_ms: 1_000, times: Some(1_000), ..stay("sleeps", 1) }]);
+        for at_ms in 1..=30 {
+            record.left(stay(if at_ms % 2 == 0 { "sleeps" } else { "tried again" }, at_ms));
+        }
+        assert_eq!(
+            record.past.iter().map(|one| one.at_ms).collect::<Vec<_>>(),
+            (11..=30).collect::<Vec<_>>()
+        );
+        // What was asked for is no stay, whatever it is called.
+        record.past = vec![Past { since_ms: None, ..stay("paused", 5) }];
+        record.left(stay("paused", 6));
+        assert_eq!(record.past.len(), 2);
+    }
 
     #[test]
     fn the_last_failed_attempts_are_kept() {

@@ -117,6 +117,9 @@ for number = 1, total do
     if pausing[number] and not ends then
       letter, goes_on = 'p', false
       local record = cmsgpack.unpack(packed)
+      -- The worker did not know that the job leaves it.
+      if ARGV[at + 6] == 'r' then note_stay(record, claim, 'paused') end
+      note_past(record, 'pause', who_pauses(pausing[number]))
       record.claim, record.parked = token, (ARGV[at + 6] == 's' or ARGV[at + 6] == 'w') and ARGV[at + 6] or nil
       packed = cmsgpack.pack(record)
     end

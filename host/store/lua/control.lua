@@ -3,13 +3,14 @@
 --
 -- KEYS[1]  head of the partition's keys
 -- ARGV     id, 'pause', 'resume', 'restart', 'retry' or 'cancel', step of the checkpoint to restart from or '', channel on
---          which workers listen
+--          which workers listen, who asks or ''
 --
 -- Answers  'D' + letter: the job is in this state now; 'P': it runs and pauses at the end of its step;
 --          'R' + letter: refused in this state; 'U': its unique key is another job's by now; 'N': no such
 --          checkpoint; 'M': no such job
 -- Events   the new state; wake; "worker verb id token" on the channel where a worker holds the job
 local id, verb, from, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local who = ARGV[5] ~= '' and ARGV[5] or nil
 local spec = spec_of(id)
 if not spec then return 'M' end
 local letter, record, claim = state_of(id)
@@ -30,7 +31,7 @@ if verb == 'pause' then
   if letter == 'p' then return 'Dp' end
   if is_ended then return 'R' .. letter end
   if letter == 'r' then
-    redis.call('HSET', key('ctl'), id, 'pause')
+    redis.call('HSET', key('ctl'), id, who and 'pause ' .. who or 'pause')
     tell('pause')
     spread(id, spec.t, 'pause')
     return 'P'
@@ -38,6 +39,7 @@ if verb == 'pause' then
   redis.call('ZREM', key('due'), id)
   -- What it is parked for stays in the record: a job that is resumed does not go on before that.
   if letter ~= 'q' then record.parked = letter end
+  note_past(record, 'pause', who)
   put_state(id, 'p', record)
   if spec.ce then tell_celery(id, 'p', spec.ce, '', cmsgpack.pack(record)) end
   move(spec.t, spec.lane, id, letter, 'p')
@@ -59,6 +61,7 @@ if verb == 'resume' then
   if letter == 's' or letter == 'w' then return 'D' .. letter end
   if letter ~= 'p' then return 'R' .. letter end
   local parked = still_parked(spec, record)
+  note_past(record, 'resume', who)
   if parked then
     record.parked = nil
     put_state(id, parked, record)
@@ -93,7 +96,15 @@ if verb == 'restart' or verb == 'retry' then
   end
   revoke(record)
   local again, outputs, kept, ttl_ms = { run = (record.run or 1) + 1 }, 0, {}, redis.call('PTTL', key('cp:' .. id))
-  again.failures, again.replays = record.failures, record.replays
+  again.failures, again.replays, again.past = record.failures, record.replays, record.past
+  -- Of a run that succeeded in its first stay nothing was noted.
+  if letter == 'S' and not again.past and record.started_ms then
+    again.past = { {
+      a = record.ended_ms or NOW, w = 'succeeded', r = record.run or 1, f = record.started_ms, b = record.host,
+      v = record.version,
+    } }
+  end
+  note_past(again, verb, who)
   if chosen then
     local header = headers[chosen]
     outputs = header.outputs
@@ -149,6 +160,7 @@ end
 
 if letter == 'C' then return 'DC' end
 if is_ended then return 'R' .. letter end
+if who then note_past(record, 'cancel', who) end
 cancel_one(id, spec, letter, record, claim, channel)
 flush()
 return 'DC'

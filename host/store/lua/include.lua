@@ -335,6 +335,25 @@ local function has_come(id, record)
   return tonumber(redis.call('HGET', key('kids:' .. id), 'n') or 0) <= 0
 end
 
+-- What was in a job's life, as its record keeps it (record.rs): a when, w what, r run, f since when, b by whom, v plugin
+-- version. As many as there.
+local PAST_MAX = 20
+local function note_past(record, what, by, since)
+  local past = record.past or {}
+  past[#past + 1] = { a = NOW, w = what, r = record.run or 1, f = since, b = by, v = since and record.version or nil }
+  while #past > PAST_MAX do table.remove(past, 1) end
+  record.past = past
+end
+
+-- The stay of a job on the worker that claimed it is over.
+local function note_stay(record, claim, what)
+  local worker, since = string.match(claim, '^%x+:%-?%d+:([^|]*):(%d+)')
+  note_past(record, what, worker, tonumber(since))
+end
+
+-- Who asked for the pause that waits for the end of a step, where that is known: the control is "pause", or "pause WHO".
+local function who_pauses(control) return string.match(control, '^pause (.+)$') end
+
 -- Jobs let go of their unique keys, where they have them.
 local function release_uniques(uniques, ids)
   local own = {}
@@ -478,11 +497,13 @@ local function take_back(id, claim, crashed, crashes_max)
   local spec = spec_of(id)
   redis.call('HDEL', key('claims'), id)
   release_many({ id }, { claim })
-  local pausing = redis.call('HDEL', key('ctl'), id) == 1
+  local pausing = redis.call('HGET', key('ctl'), id)
+  if pausing then redis.call('HDEL', key('ctl'), id) end
   if not spec then return 'q' end
   local _, record = state_of(id)
   local letter = 'q'
   if crashed then
+    note_stay(record, claim, 'lost')
     record.crashes = (record.crashes or 0) + 1
     if record.crashes >= crashes_max then
       letter = 'F'
@@ -494,7 +515,10 @@ local function take_back(id, claim, crashed, crashes_max)
       }
     end
   end
-  if letter == 'q' and pausing then letter = 'p' end
+  if letter == 'q' and pausing then
+    letter = 'p'
+    note_past(record, 'pause', who_pauses(pausing))
+  end
   put_state(id, letter, record)
   move(spec.t, spec.lane, id, 'r', letter)
   if letter == 'q' then enqueue(spec.lane, spec.t, spec.p, id, true) end
@@ -519,6 +543,7 @@ local CANCELLED = 'Fthe job was cancelled'
 -- where given, gets the parent that is to be told: only after a flush, where one call ends many jobs.
 local function cancel_one(id, spec, letter, record, claim, channel, orphans)
   if claim then
+    note_stay(record, claim, 'cancelled')
     redis.call('HDEL', key('claims'), id)
     redis.call('HDEL', key('ctl'), id)
     release_many({ id }, { claim })

@@ -407,13 +407,27 @@ impl Store {
         control: Control,
         from: Option<u64>,
     ) -> Result<ControlAnswer, Error> {
+        self.control_by(id, control, from, "").await
+    }
+
+    /// The same, with the name of who asks, for the job's past; empty: nobody in particular.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn control_by(
+        &self,
+        id: &JobId,
+        control: Control,
+        from: Option<u64>,
+        who: &str,
+    ) -> Result<ControlAnswer, Error> {
         let mut call = self.call(&self.inner.scripts.control, self.partition_of(id));
         call.arg(id.as_str()).arg(control.name());
         match from {
             Some(step) => call.arg(step),
             None => call.arg(""),
         };
-        call.arg(self.control_channel());
+        call.arg(self.control_channel()).arg(who);
         let answer: String = call.run().await?;
         control_answer(&answer)
     }

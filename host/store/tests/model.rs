@@ -751,13 +751,14 @@ impl Drop for Trail {
     }
 }
 
-/// A record without what the clock decides.
+/// A record without what the clock decides, and what is only told to people.
 fn timeless(record: &Record) -> Record {
     Record {
         ended_ms: record.ended_ms.map(|_| 0),
         not_before_ms: record.not_before_ms.map(|_| 0),
         started_ms: None,
         host: None,
+        past: Vec::new(),
         ..record.clone()
     }
 }

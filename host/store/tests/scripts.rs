@@ -239,6 +239,74 @@ async fn a_pending_pause_is_honoured_by_every_commit_that_does_not_end_the_job()
 }
 
 #[tokio::test]
+async fn what_was_in_a_jobs_life_is_kept_with_who_asked_for_it() {
+    let world = World::new().await;
+    let past = async |id: &JobId| world.store.get(id).await.unwrap().unwrap().record.past;
+    let ask = async |id: &JobId, control, who| world.store.control_by(id, control, None, who).await.unwrap();
+    let told = |past: &[waymark_job::Past]| {
+        let one = |one: &waymark_job::Past| {
+            (one.run, one.what.clone(), one.by.clone().unwrap_or_default(), one.since_ms.is_some())
+        };
+        past.iter().map(one).collect::<Vec<_>>()
+    };
+    let asked = |run, what: &str, who: &str| (run, what.to_owned(), who.to_owned(), false);
+    let stayed = |run, what: &str, worker: &str| (run, what.to_owned(), worker.to_owned(), true);
+
+    // While it waits: at once.
+    let id = world.queue(1).await[0];
+    ask(&id, Control::Pause, "anna").await;
+    ask(&id, Control::Pause, "bert").await;
+    ask(&id, Control::Resume, "").await;
+    let mut expected = vec![asked(1, "pause", "anna"), asked(1, "resume", "")];
+    assert_eq!(told(&past(&id).await), expected);
+
+    // While it runs: when its step ends, wherever the worker believed it to go.
+    let mut held = world.claim(1).await.pop().unwrap();
+    ask(&id, Control::Pause, "bert").await;
+    assert_eq!(world.commit(held.step(Then::Continue)).await, CommitAnswer::Done(State::Paused));
+    ask(&id, Control::Resume, "bert").await;
+    expected.extend([stayed(1, "paused", "w1"), asked(1, "pause", "bert"), asked(1, "resume", "bert")]);
+    assert_eq!(told(&past(&id).await), expected);
+
+    // A worker that died under it, while a pause was wanted.
+    world.store.register(0, "w2", LEASE_MS).await.unwrap();
+    assert_eq!(world.claim_as("w2", 1).await.len(), 1);
+    ask(&id, Control::Pause, "").await;
+    assert_eq!(world.store.retire(0, "w2", true).await.unwrap(), 1);
+    expected.extend([stayed(1, "lost", "w2"), asked(1, "pause", "")]);
+    assert_eq!(told(&past(&id).await), expected);
+
+    // The next run, and its end while it runs.
+    ask(&id, Control::Restart, "anna").await;
+    assert_eq!(world.claim(1).await.len(), 1);
+    ask(&id, Control::Cancel, "anna").await;
+    expected.extend([asked(2, "restart", "anna"), asked(2, "cancel", "anna"), stayed(2, "cancelled", "w1")]);
+    assert_eq!(told(&past(&id).await), expected);
+    for one in past(&id).await {
+        assert!(one.at_ms >= one.since_ms.unwrap_or(id.created_ms()), "{one:?}");
+    }
+
+    // Nothing is written for a job that succeeds at once, until it runs again.
+    let mut held = world.running().await;
+    held.record.started_ms = Some(now_ms());
+    let id = held.id;
+    world.commit(held.then(Then::Succeeded { result: "1".into() })).await;
+    assert!(past(&id).await.is_empty());
+    ask(&id, Control::Restart, "anna").await;
+    assert_eq!(told(&past(&id).await)[1], asked(2, "restart", "anna"));
+    assert_eq!(past(&id).await[0].what, "succeeded");
+
+    // The last ones are kept.
+    for _ in 0..15 {
+        ask(&id, Control::Pause, "").await;
+        ask(&id, Control::Resume, "").await;
+    }
+    let kept = past(&id).await;
+    assert_eq!((kept.len(), kept[19].what.as_str()), (waymark_job::record::PAST_MAX, "resume"));
+    world.check_ledger();
+}
+
+#[tokio::test]
 async fn a_pause_that_is_taken_back_does_not_happen() {
     let world = World::new().await;
     let mut held = world.running().await;

@@ -198,6 +198,30 @@ pub struct Attempt<'a> {
     message: &'a str,
 }
 
+/// Something in a job's life: a stay on a worker that is over, or something that was asked of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobHistory)]
+pub struct Happened<'a> {
+    /// When it was; of a stay, when it ended.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// Of a stay how it ended: `succeeded`, `failed`, `tried again`, `sleeps`, `waits for children`, `waits for a signal`,
+    /// `paused`, `released`, `cancelled` or `lost`. Else what was asked for: `pause`, `resume`, `restart`, `retry` or
+    /// `cancel`; a pause stands where it took effect.
+    what: &'a str,
+    /// The run.
+    run: u32,
+    /// When the stay began; `null`: it is none.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// The worker, or who asked; `null` where that is not known.
+    by: Option<&'a str>,
+    /// Version of the plugin that the run began with.
+    plugin_version: Option<&'a str>,
+    /// So many stays of this kind one after the other.
+    times: u32,
+}
+
 /// A job.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Job<'a> {
@@ -263,6 +287,11 @@ pub struct Job<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     failures: Vec<Attempt<'a>>,
+    /// What was in its life, of earlier runs too, oldest first; at most 20. Left out of a job that was not more than created
+    /// and run once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    history: Vec<Happened<'a>>,
     /// What was asked for about retries. Left out if that was nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, required = false)]
@@ -408,6 +437,19 @@ impl<'a> Job<'a> {
                     at: Timestamp(one.at_ms),
                     kind: &one.kind,
                     message: &one.message,
+                })
+                .collect(),
+            history: record
+                .past
+                .iter()
+                .map(|one| Happened {
+                    at: Timestamp(one.at_ms),
+                    what: &one.what,
+                    run: one.run,
+                    since: one.since_ms.map(Timestamp),
+                    by: one.by.as_deref(),
+                    plugin_version: one.version.as_deref(),
+                    times: one.times.unwrap_or(1),
                 })
                 .collect(),
             retry: spec.retry.as_deref(),

@@ -5,13 +5,14 @@
 
 use super::{
     Service,
+    auth::Actor,
     error::{Code, Problem},
     filter::{Filtered, Which},
     request::{Name, invalid_query, limit, reply, shorten},
     submission::{QUEUE_RULE, is_queue},
 };
 use crate::worker::WORKFLOW;
-use axum::{extract::State as Shared, http::StatusCode, response::Response};
+use axum::{Extension, extract::State as Shared, http::StatusCode, response::Response};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -103,14 +104,20 @@ impl Action {
         }
     }
 
-    /// Does it to these jobs; answers how many did as asked.
-    pub(crate) async fn apply(&self, store: &Store, jobs: &[View]) -> Result<usize, waymark_store::Error> {
+    /// Does it to these jobs, as `who` asks; answers how many did as asked.
+    pub(crate) async fn apply(
+        &self,
+        store: &Store,
+        jobs: &[View],
+        who: &str,
+    ) -> Result<usize, waymark_store::Error> {
         let is_done =
             |answer: &ControlAnswer| matches!(answer, ControlAnswer::Done(_) | ControlAnswer::Pending);
         match self {
             Self::Control(control) => {
                 let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
-                let asked = ids.into_iter().map(|id| async move { store.control(&id, *control, None).await });
+                let asked =
+                    ids.into_iter().map(|id| async move { store.control_by(&id, *control, None, who).await });
                 let answers: Vec<_> = stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await?;
                 Ok(answers.iter().filter(|answer| is_done(answer)).count())
             }
@@ -142,6 +149,7 @@ impl Action {
 )]
 pub(super) async fn step(
     Shared(service): Shared<Arc<Service>>,
+    Extension(actor): Extension<Actor>,
     Name(action): Name,
     Filtered(filter, step): Filtered<Step>,
 ) -> Result<Response, Problem> {
@@ -157,7 +165,7 @@ pub(super) async fn step(
     let matched = page.jobs.len();
     let (mut done, mut refused) = (0, 0);
     if !step.dry_run {
-        done = action.apply(&service.store, &page.jobs).await?;
+        done = action.apply(&service.store, &page.jobs, &actor.name).await?;
         refused = matched - done;
     }
     Ok(reply(StatusCode::OK, &Stepped { matched, done, refused, next_cursor: page.cursor.as_deref() }))

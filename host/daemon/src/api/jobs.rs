@@ -3,6 +3,7 @@
 use super::{
     Service,
     answer::{Include, Job},
+    auth::Actor,
     error::{Code, Problem, Violation},
     feed::LOOK_AGAIN,
     filter::{Filtered, Which},
@@ -11,6 +12,7 @@ use super::{
 };
 use crate::{redaction, traces::of_headers, worker::WORKFLOW};
 use axum::{
+    Extension,
     body::Body,
     extract::State as Shared,
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -379,8 +381,9 @@ pub(crate) async fn control(
     id: JobId,
     control: Control,
     from: Option<u64>,
+    who: &str,
 ) -> Result<Response, Problem> {
-    let answer = service.store.control(&id, control, from).await?;
+    let answer = service.store.control_by(&id, control, from, who).await?;
     match answer {
         ControlAnswer::Done(_) | ControlAnswer::Pending => {
             // What is left unfinished here the control process of any host finishes.
@@ -430,8 +433,12 @@ fn fitting(control: Control) -> &'static str {
         (status = 409, description = "wrong-state"),
     ),
 )]
-pub(super) async fn pause(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
-    control(&service, id, Control::Pause, None).await
+pub(super) async fn pause(
+    Shared(service): Shared<Arc<Service>>,
+    Extension(actor): Extension<Actor>,
+    Id(id): Id,
+) -> Result<Response, Problem> {
+    control(&service, id, Control::Pause, None, &actor.name).await
 }
 
 /// Lets a paused job go on from its last checkpoint: it goes back to its queue. One that slept or waited sleeps or waits
@@ -446,8 +453,12 @@ pub(super) async fn pause(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> 
         (status = 409, description = "wrong-state"),
     ),
 )]
-pub(super) async fn resume(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
-    control(&service, id, Control::Resume, None).await
+pub(super) async fn resume(
+    Shared(service): Shared<Arc<Service>>,
+    Extension(actor): Extension<Actor>,
+    Id(id): Id,
+) -> Result<Response, Problem> {
+    control(&service, id, Control::Resume, None, &actor.name).await
 }
 
 /// Parameters of `POST /jobs/{id}/restart`.
@@ -471,10 +482,11 @@ pub(super) struct Restart {
 )]
 pub(super) async fn restart(
     Shared(service): Shared<Arc<Service>>,
+    Extension(actor): Extension<Actor>,
     Id(id): Id,
     Params(restart): Params<Restart>,
 ) -> Result<Response, Problem> {
-    control(&service, id, Control::Restart, restart.from).await
+    control(&service, id, Control::Restart, restart.from, &actor.name).await
 }
 
 /// Lets a failed job go on from its last kept checkpoint, as its next run with all its attempts; from the beginning
@@ -488,8 +500,12 @@ pub(super) async fn restart(
         (status = 409, description = "wrong-state"),
     ),
 )]
-pub(super) async fn retry(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
-    control(&service, id, Control::Retry, None).await
+pub(super) async fn retry(
+    Shared(service): Shared<Arc<Service>>,
+    Extension(actor): Extension<Actor>,
+    Id(id): Id,
+) -> Result<Response, Problem> {
+    control(&service, id, Control::Retry, None, &actor.name).await
 }
 
 /// Where a job shall wait. At least one is given.
@@ -567,8 +583,12 @@ pub(super) async fn change(
         (status = 409, description = "wrong-state"),
     ),
 )]
-pub(super) async fn cancel(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
-    control(&service, id, Control::Cancel, None).await
+pub(super) async fn cancel(
+    Shared(service): Shared<Arc<Service>>,
+    Extension(actor): Extension<Actor>,
+    Id(id): Id,
+) -> Result<Response, Problem> {
+    control(&service, id, Control::Cancel, None, &actor.name).await
 }
 
 /// Longest payload of a signal, bytes. It is kept until the job has read it.

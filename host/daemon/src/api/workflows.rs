@@ -6,6 +6,7 @@
 use super::{
     Service,
     answer::{Include, Job, Timestamp},
+    auth::Actor,
     error::{Code, Problem, Violation},
     jobs::{JobPage, asked, control, key_reused, label_header, limit_reached},
     request::{self, Id, Params, limit, reply},
@@ -16,6 +17,7 @@ use crate::{
     worker::{GRAPH_BYTES_MAX, WORKFLOW},
 };
 use axum::{
+    Extension,
     body::Body,
     extract::State as Shared,
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -368,8 +370,20 @@ pub(super) async fn show(
         (status = 502, description = "key-missing"),
     ),
 )]
-pub(crate) async fn retry(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> Result<Response, Problem> {
-    let (view, _) = load(&service, &id).await?;
+pub(super) async fn retry(
+    Shared(service): Shared<Arc<Service>>,
+    Extension(actor): Extension<Actor>,
+    Id(id): Id,
+) -> Result<Response, Problem> {
+    run_again(&service, id, &actor.name).await
+}
+
+/// The same, as `who` asks.
+///
+/// # Errors
+/// `unknown-job`, `wrong-state`, or the store does not answer.
+pub(crate) async fn run_again(service: &Service, id: JobId, who: &str) -> Result<Response, Problem> {
+    let (view, _) = load(service, &id).await?;
     if !view.state.is_ended() {
         let detail = format!("The workflow is {}: only one that has ended is run again.", view.state.name());
         return Err(Problem::new(Code::WrongState, detail).met(view.state));
@@ -377,5 +391,5 @@ pub(crate) async fn retry(Shared(service): Shared<Arc<Service>>, Id(id): Id) -> 
     // Nodes that are still being cancelled would count as active.
     service.store.spread(id.partition()).await?;
     let newest = service.store.checkpoints(&id).await?.first().map(|checkpoint| checkpoint.step);
-    control(&service, id, Control::Restart, newest).await
+    control(service, id, Control::Restart, newest, who).await
 }

@@ -694,6 +694,12 @@ async fn show(client: &Client, id: &str, reveal: bool) -> anyhow::Result<()> {
     for name in ["metadata", "input", "result"] {
         say!("{name}\n{}", pretty(&job[name]));
     }
+    if let Some(history) = job["history"].as_array() {
+        say!("history");
+        let columns = ["since", "at", "run", "what", "times", "by", "plugin_version"];
+        let rows: Vec<_> = history.iter().map(|one| columns.map(|name| cell(one, name)).to_vec()).collect();
+        table::print(&["SINCE", "AT", "RUN", "WHAT", "TIMES", "BY", "PLUGIN"], &rows);
+    }
     if !job["error"].is_null() {
         say!("error\n{}: {}", cell(&job["error"], "kind"), cell(&job["error"], "message"));
         if let Some(trace) = job["error"]["trace"].as_str() {

@@ -111,7 +111,7 @@ pub(super) async fn act(
     loop {
         let page = service.store.list(&filter, STEP_MAX, cursor.as_deref()).await?;
         so_far.matched += page.jobs.len() as u64;
-        so_far.done += action.apply(&service.store, &page.jobs).await? as u64;
+        so_far.done += action.apply(&service.store, &page.jobs, viewer.actor_name()).await? as u64;
         cursor = page.cursor;
         if cursor.is_none() || began.elapsed() > AT_ONCE {
             break;

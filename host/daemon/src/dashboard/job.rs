@@ -299,6 +299,7 @@ pub(super) async fn page(
 /// `POST /jobs/{id}/{action}`
 pub(super) async fn act(
     Shared(service): Shared<Arc<Service>>,
+    viewer: Viewer,
     Path((id, action)): Path<(String, String)>,
     form: Form,
 ) -> Result<Response, Problem> {
@@ -321,7 +322,7 @@ pub(super) async fn act(
         }
     };
     let from = form.get("from").and_then(|step| step.parse().ok());
-    api_jobs::control(&service, id, control, from).await?;
+    api_jobs::control(&service, id, control, from, viewer.actor_name()).await?;
     Ok(see(form.back(&format!("/jobs/{id}"))))
 }
 

@@ -2,7 +2,7 @@
 
 use super::{format, part};
 use maud::{Markup, html};
-use waymark_job::State;
+use waymark_job::{Past, State};
 use waymark_store::{Checkpoint, View};
 
 /// Something that happened.
@@ -12,9 +12,40 @@ struct Entry {
     what: Markup,
 }
 
+/// A stay that is over, or what somebody asked for.
+fn of_past(one: &Past) -> Entry {
+    let by = |word: &str| html! { @if let Some(by) = &one.by { (word) code { (by) } } };
+    let Some(since_ms) = one.since_ms else {
+        let (class, what) = match one.what.as_str() {
+            "pause" => ("paused", "Paused"),
+            "resume" => ("queued", "Resumed"),
+            "restart" => ("queued", "Restarted"),
+            "retry" => ("queued", "Retried"),
+            "cancel" => ("cancelled", "Cancelled"),
+            other => ("queued", other),
+        };
+        return Entry { at_ms: one.at_ms, class, what: html! { (what) (by(" by ")) } };
+    };
+    let class = match one.what.as_str() {
+        "succeeded" => "succeeded",
+        "failed" | "tried again" | "lost" => "failed",
+        "cancelled" => "cancelled",
+        "paused" => "paused",
+        _ => "scheduled",
+    };
+    let what = html! {
+        @if let Some(times) = one.times { (format::number(u64::from(times))) " stays" } @else { "Stay" }
+        " in run " (one.run) (by(" on "))
+        @if let Some(version) = &one.version { ", plugin " (version) }
+        ", " (format::span(one.at_ms.saturating_sub(since_ms))) ": " (one.what)
+        @if one.what == "lost" { " (the worker died or was silent)" }
+    };
+    Entry { at_ms: one.at_ms, class, what }
+}
+
 fn entries(view: &View, checkpoints: &[Checkpoint]) -> Vec<Entry> {
     let (spec, record) = (&view.spec, &view.record);
-    let mut all = Vec::new();
+    let mut all: Vec<_> = record.past.iter().map(of_past).collect();
     let mut add = |at_ms: u64, class: &'static str, what: Markup| all.push(Entry { at_ms, class, what });
     let made_by = match (&spec.schedule, spec.replay_of, spec.parent) {
         (Some(firing), ..) => {
@@ -25,13 +56,15 @@ fn entries(view: &View, checkpoints: &[Checkpoint]) -> Vec<Entry> {
         _ => html! {},
     };
     add(view.id.created_ms(), "queued", html! { "Accepted" (made_by) });
+    // The worker of its record is that of its last stay.
+    let stayed = record.past.iter().any(|one| one.run == record.run && one.since_ms.is_some());
     if let Some(started_ms) = record.started_ms {
         add(
             started_ms,
             "running",
             html! {
                 "Run " (record.run) " started"
-                @if let Some(host) = &record.host { " on " code { (host) } }
+                @if let Some(host) = record.host.as_ref().filter(|_| !stayed) { " on " code { (host) } }
                 @if let Some(version) = &record.version { ", plugin " (version) }
             },
         );

@@ -224,9 +224,10 @@ pub(super) async fn page(
 /// `POST /workflows/{id}/retry`
 pub(super) async fn retry(
     Shared(service): Shared<Arc<Service>>,
+    viewer: Viewer,
     Id(id): Id,
     _: super::viewer::Form,
 ) -> Result<Response, Problem> {
-    api::retry(Shared(service), Id(id)).await?;
+    api::run_again(&service, id, viewer.actor_name()).await?;
     Ok(super::page::see(&format!("/workflows/{id}")))
 }

@@ -36,7 +36,7 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use waymark_job::{
-    JobId, Progress, Record, Spec, State,
+    JobId, Past, Progress, Record, Spec, State,
     redact::Mask,
     route::{Stored, compare::Outcome},
 };
@@ -436,6 +436,20 @@ impl Job<'_> {
         record.crashes = 0;
         record.committed_ms = Some(self.claim.now_ms());
         record.ran_ms = self.base.ran_ms + self.committed_at.elapsed().as_millis() as u64;
+        // Of a job that succeeds at once the rest of the record says it all.
+        let at_once = record.past.is_empty() && matches!(then, Then::Succeeded { .. });
+        if then != Then::Continue && !at_once {
+            let now_ms = self.claim.now_ms();
+            record.left(Past {
+                at_ms: now_ms,
+                what: outcome(&then).to_owned(),
+                run: record.run,
+                since_ms: Some(now_ms.saturating_sub(self.began.elapsed().as_millis() as u64)),
+                by: Some(self.claim.worker.clone()),
+                version: record.version.clone(),
+                times: None,
+            });
+        }
         Commit {
             id: self.id,
             token: self.claim.token.clone(),
