@@ -2,8 +2,8 @@
 
 use crate::support::configure;
 use serde_json::json;
-use std::fs;
-use waymark_tests::{PATIENCE, World, eventually};
+use std::{fs, process::Command};
+use waymark_tests::{PATIENCE, World, binary, eventually};
 
 #[test]
 fn what_is_hidden_does_not_come_out_through_errors() {
@@ -70,4 +70,22 @@ fn a_key_is_rotated_and_a_job_whose_key_is_missing_waits_for_it() {
     assert_eq!(host.result(&id)["signal"], json!({"paid": true}));
     assert_eq!(host.job(&id)["metadata"], json!({"order": 7}));
     assert_eq!(host.log_messages(&id).len(), 4);
+    // What the old key encrypted is encrypted with the new one: nothing needs the old one any more.
+    let reencrypt = |dry: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(["keys", "reencrypt", "--json", "--url", &host.url]).args(dry);
+        let output = command.output().expect("the program runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+    };
+    let before = reencrypt(&["--dry-run"]);
+    assert!(before["values"]["k1"].as_u64() > Some(1) && before["reencrypted"] == 0, "{before}");
+    let done = reencrypt(&[]);
+    assert_eq!((&done["reencrypted"], &done["left"]), (&before["values"]["k1"], &json!(0)), "{done}");
+    let after = reencrypt(&["--dry-run"]);
+    assert_eq!(
+        (&after["values"]["k1"], &after["active"], &after["left"]),
+        (&json!(null), &json!("k2"), &json!(0))
+    );
+    assert_eq!(host.job(&id)["metadata"], json!({"order": 7}));
 }

@@ -26,7 +26,7 @@
 //! * `celery`: messages and results of Celery, and the outbox between them and jobs.
 //! * `events`: what other processes publish.
 //! * `changes`: what happened to all jobs of late.
-//! * `pack`: how records travel. `seal`: encryption of what they hold.
+//! * `pack`: how records travel. `seal`: encryption of what they hold; `reseal`: by another key.
 
 mod accounts;
 mod apart;
@@ -47,6 +47,7 @@ mod objects;
 mod pack;
 mod plugins;
 mod queues;
+mod reseal;
 mod routes;
 mod schedules;
 mod script;
@@ -75,6 +76,7 @@ pub use logs::{LogPage, Unwritten};
 pub use objects::ObjectOptions;
 pub use plugins::{NewPlugin, SharedPlugin};
 pub use queues::Queue;
+pub use reseal::Resealed;
 pub use routes::{MISMATCHES_MAX, Mismatch, ROUTE_CHANGES_MAX};
 pub use schedules::{FireRequest, Fired, Outcome, PutAnswer, ScheduleState, StoredSchedule};
 pub use seal::{KEY_BYTES, Keyring};

@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// A job that wrote all its lines before there was a second server has them on the first.
-    async fn are_logs_apart(&self, id: &JobId) -> Result<bool, Error> {
+    pub(crate) async fn are_logs_apart(&self, id: &JobId) -> Result<bool, Error> {
         let mut command = redis::cmd("SISMEMBER");
         command.arg(self.key(id, "logged")).arg(id.as_str());
         Ok(self.inner.link.any(&command).await?)

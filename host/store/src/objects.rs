@@ -144,7 +144,13 @@ impl Store {
         if !is_reference(&stored) {
             return pack::read_value(id, kind, &stored, self.keyring());
         }
-        let reference: Reference = serde_json::from_slice(&stored[1..])
+        let (_, content) = self.content_of(&stored).await?;
+        pack::read_value(id, kind, &content, self.keyring())
+    }
+
+    /// What a reference names: the path of an object, and its content.
+    pub(crate) async fn content_of(&self, stored: &[u8]) -> Result<(String, Vec<u8>), Error> {
+        let reference: Reference = serde_json::from_slice(stored.get(1..).unwrap_or_default())
             .map_err(|error| Error::corrupt("a reference to an object", error))?;
         let missing = |why: String| Error::Object { path: reference.path.clone(), why };
         let Some(objects) = &self.inner.objects else {
@@ -157,7 +163,29 @@ impl Store {
         if hex::encode(Sha256::digest(&content)) != reference.digest {
             return Err(missing("it is not what was written: its digest does not match".to_owned()));
         }
-        pack::read_value(id, kind, &content, self.keyring())
+        Ok((reference.path, content))
+    }
+
+    /// Puts the value of an object into a new one, sealed by the active key. Answers the reference and the new path, which is
+    /// waste until something refers to it.
+    pub(crate) async fn put_again(
+        &self,
+        id: &JobId,
+        kind: Kind,
+        path: &str,
+        content: &[u8],
+    ) -> Result<(Vec<u8>, String), Error> {
+        let Some(objects) = &self.inner.objects else {
+            return Err(Error::Storage("none is configured".to_owned()));
+        };
+        let value = pack::read_value(id, kind, content, self.keyring())?;
+        // Two that do the same at once must not write the same object.
+        let mut random = [0; 4];
+        getrandom::fill(&mut random)?;
+        let stem = path.split_once('_').map_or(path, |(stem, _)| stem);
+        let path = format!("{stem}_{}", hex::encode(random));
+        let reference = self.put_object(objects, id, path.clone(), kind, &value).await?;
+        Ok((reference.into_bytes(), path))
     }
 
     /// Takes waste out of the object storage. Returns how many objects are gone.

@@ -20,7 +20,7 @@ const COMPRESSED: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const LENGTH_DIGITS: usize = 6;
 
 /// Whose the input is. A job with a unique key may get that of another job with the same key.
-fn owner_of_input(id: &JobId, spec: &Spec) -> String {
+pub(crate) fn owner_of_input(id: &JobId, spec: &Spec) -> String {
     match &spec.unique_key {
         Some(key) => format!("{}/{key}", spec.job_type),
         None => id.to_string(),
@@ -37,7 +37,12 @@ pub(crate) fn spec(id: &JobId, spec: &Spec, keyring: &Keyring) -> Result<Vec<u8>
             *metadata = keyring.seal_text(&owner, Kind::Metadata, metadata)?.into_owned();
         }
     }
-    rmp_serde::to_vec_named(&*spec).map_err(|error| Error::corrupt("a job", error))
+    sealed_spec(&spec)
+}
+
+/// As it is.
+pub(crate) fn sealed_spec(spec: &Spec) -> Result<Vec<u8>, Error> {
+    rmp_serde::to_vec_named(spec).map_err(|error| Error::corrupt("a job", error))
 }
 
 /// With its input and metadata, unless their key is missing.
@@ -233,6 +238,13 @@ pub(crate) fn checkpoint(
     };
     bytes.extend_from_slice(&keyring.seal(id.as_str(), Kind::Checkpoint, &state)?);
     Ok(bytes)
+}
+
+/// Where the state of a stored checkpoint begins, if that is sealed.
+pub(crate) fn sealed_state(bytes: &[u8]) -> Option<usize> {
+    let length: usize = std::str::from_utf8(bytes.get(..LENGTH_DIGITS)?).ok()?.parse().ok()?;
+    let header: Header = rmp_serde::from_slice(bytes.get(LENGTH_DIGITS..LENGTH_DIGITS + length)?).ok()?;
+    header.digest.is_empty().then_some(LENGTH_DIGITS + length)
 }
 
 pub(crate) fn read_checkpoint(

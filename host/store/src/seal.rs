@@ -80,10 +80,16 @@ impl Keyring {
         Ok(Self((!by_name.is_empty()).then(|| Arc::new(Keys { by_name, active }))))
     }
 
+    /// Id of the key that new values are sealed with.
+    #[must_use]
+    pub fn active(&self) -> Option<&str> {
+        self.0.as_ref()?.active.as_deref()
+    }
+
     /// Does it seal new values?
     #[must_use]
     pub fn seals(&self) -> bool {
-        self.0.as_ref().is_some_and(|keys| keys.active.is_some())
+        self.active().is_some()
     }
 
     /// The value as it is kept. `owner`: the job that it belongs to.
@@ -157,6 +163,35 @@ impl Keyring {
         let plain = self.open(owner, kind, &sealed)?;
         crate::pack::text(&plain)
     }
+
+    /// Id of the key that sealed a value; `None`: none did.
+    pub(crate) fn key_of(stored: &[u8]) -> Option<&str> {
+        let Some((&MARK, rest)) = stored.split_first() else { return None };
+        let (length, rest) = rest.split_first()?;
+        std::str::from_utf8(rest.get(..usize::from(*length))?).ok()
+    }
+
+    /// The same for what is kept as text.
+    pub(crate) fn key_of_text(stored: &str) -> Option<String> {
+        // The length and the longest id, in whole groups of base64.
+        const HEAD: usize = (1 + NAME_BYTES_MAX).div_ceil(3) * 4;
+        let text = stored.strip_prefix(char::from(MARK))?;
+        let head = text.get(..text.len().min(HEAD))?;
+        let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD_NO_PAD, head).ok()?;
+        Self::key_of(&[&[MARK], bytes.as_slice()].concat()).map(str::to_owned)
+    }
+
+    /// A value, sealed by the active key instead of another one.
+    pub(crate) fn reseal(&self, owner: &str, kind: Kind, stored: &[u8]) -> Result<Vec<u8>, Error> {
+        let plain = self.open(owner, kind, stored)?;
+        Ok(self.seal(owner, kind, &plain)?.into_owned())
+    }
+
+    /// The same for what is kept as text.
+    pub(crate) fn reseal_text(&self, owner: &str, kind: Kind, stored: String) -> Result<String, Error> {
+        let plain = self.open_text(owner, kind, stored)?;
+        Ok(self.seal_text(owner, kind, &plain)?.into_owned())
+    }
 }
 
 fn missing(name: &str) -> Error {
@@ -215,6 +250,27 @@ mod tests {
         assert_eq!(none.seal_text("job", Kind::Input, "{}").unwrap(), "{}");
         assert_eq!(none.open_text("job", Kind::Input, sealed).unwrap(), "{\"a\":1}");
         assert_eq!(Keyring::default().open_text("job", Kind::Input, "{}".into()).unwrap(), "{}");
+    }
+
+    #[test]
+    fn a_value_names_its_key_and_is_sealed_again_by_another() {
+        let longest = "k".repeat(NAME_BYTES_MAX);
+        let both = ring(&["a", longest.as_str()], Some(longest.as_str()));
+        for plain in ["{}", "x".repeat(5_000).as_str()] {
+            let old = ring(&["a"], Some("a")).seal_text("job", Kind::Log, plain).unwrap().into_owned();
+            assert_eq!(Keyring::key_of_text(&old).as_deref(), Some("a"));
+            let new = both.reseal_text("job", Kind::Log, old).unwrap();
+            assert_eq!(Keyring::key_of_text(&new), Some(longest.clone()));
+            assert_eq!(both.open_text("job", Kind::Log, new).unwrap(), plain);
+            let old =
+                ring(&["a"], Some("a")).seal("job", Kind::Result, plain.as_bytes()).unwrap().into_owned();
+            assert_eq!(Keyring::key_of(&old), Some("a"));
+            let new = both.reseal("job", Kind::Result, &old).unwrap();
+            assert_eq!(Keyring::key_of(&new), Some(longest.as_str()));
+        }
+        for plain in ["", "{}", "\u{2}", "\u{2}?"] {
+            assert_eq!((Keyring::key_of(plain.as_bytes()), Keyring::key_of_text(plain)), (None, None));
+        }
     }
 
     #[test]

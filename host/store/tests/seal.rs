@@ -6,7 +6,10 @@ mod support;
 use redis::Commands as _;
 use support::{TYPE, World, job};
 use waymark_job::{JobId, State};
-use waymark_store::{ChildOutcome, CommitAnswer, Error, Keyring, NewJob, NodeResult, Options, Store, Then};
+use waymark_store::{
+    ChildOutcome, CommitAnswer, Error, Keyring, NewJob, NodeResult, ObjectOptions, Options, Resealed, Store,
+    Then,
+};
 
 /// Stands in every value of the test.
 const SECRET: &str = "hunter22";
@@ -166,6 +169,81 @@ async fn keys_are_rotated_and_a_missing_one_costs_no_job() {
     let request = support::request("w1", &[TYPE], 10);
     let claimed = support::held(&both, both.claim(0, &request).await.unwrap(), &request).await;
     assert_eq!((claimed[0].id, claimed[0].spec.input.as_str()), (second, said("second").as_str()));
+    world.check_ledger();
+}
+
+/// A whole pass.
+async fn pass(store: &Store, dry_run: bool) -> Resealed {
+    let mut sum = store.reseal(None, dry_run).await.unwrap();
+    while let Some(cursor) = sum.cursor.take() {
+        sum += store.reseal(Some(&cursor), dry_run).await.unwrap();
+    }
+    sum
+}
+
+fn found(sum: &Resealed, key: &str) -> u64 {
+    sum.found.get(key).copied().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_an_old_key_sealed_is_sealed_by_the_new_one_and_the_old_one_can_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", folder.path().display());
+    let objects = ObjectOptions { url, above_bytes: 1_024, settings: std::collections::BTreeMap::default() };
+    let world = World::with(|options| {
+        (options.encryption, options.objects) = (ring(&["k1"], "k1"), Some(objects.clone()));
+    })
+    .await;
+    let with = async |encryption: Keyring| {
+        let objects = Some(objects.clone());
+        Store::connect(Options { encryption, objects, ..Options::at(&world.redis.url()) }).await.unwrap()
+    };
+    let (parent, child) = tell(&world).await;
+    // What is long lies as an object.
+    let long = format!("[\"{SECRET}\",{}0]", "1,".repeat(1_000));
+    world.store.create(vec![job("long")]).await.unwrap();
+    let request = support::request("w1", &["long"], 1);
+    let claimed = world.store.claim(0, &request).await.unwrap();
+    let mut held = support::held(&world.store, claimed, &request).await.remove(0);
+    let big = held.id;
+    let mut commit = held.step(Then::Succeeded { result: long.clone() });
+    commit.outputs = vec![long.clone(), "1".into()];
+    world.store.spill(&mut commit).await;
+    assert_eq!(world.commit(commit).await, CommitAnswer::Done(State::Succeeded));
+
+    // Nothing is written without the keys that it takes, or in a dry run.
+    let new = with(ring(&["k2"], "k2")).await;
+    let both = with(ring(&["k1", "k2"], "k2")).await;
+    let counted = pass(&both, true).await;
+    let values = found(&counted, "k1");
+    assert!(values >= 14 && found(&counted, "k2") == 0, "{counted:?}");
+    assert_eq!((counted.jobs, counted.resealed, counted.left), (3, 0, values));
+    assert_eq!(pass(&new, false).await, counted);
+    assert!(matches!(world.store.reseal(Some("7-0"), true).await, Err(Error::BadCursor)));
+    let none = with(Keyring::default()).await;
+    assert!(matches!(none.reseal(None, false).await, Err(Error::Setup(_))));
+    hear(&world.store, &parent, &child).await;
+
+    // Two at once: each value is sealed again by one of them, and stays what it is.
+    let (first, second) = tokio::join!(pass(&both, false), pass(&both, false));
+    assert_eq!(first.resealed + second.resealed, values, "{first:?} {second:?}");
+    let after = pass(&both, false).await;
+    assert_eq!((found(&after, "k1"), found(&after, "k2")), (0, values), "{after:?}");
+    assert_eq!((after.resealed, after.left), (0, 0));
+    assert!(!holds(&self::values(&world), SECRET));
+
+    // The old key is not needed any more. Answers of models are asked for again.
+    assert_eq!(new.llm_cached("question").await.unwrap(), None);
+    new.llm_keep("question", said("answer").as_bytes(), 60_000).await.unwrap();
+    hear(&new, &parent, &child).await;
+    assert_eq!(new.get(&big).await.unwrap().unwrap().result, Some(long.clone()));
+    assert_eq!(new.outputs(&big, 0, 9).await.unwrap(), [long, "1".into()]);
+    // What the old references named is waste, after a moment; what the new ones name goes with the job.
+    assert_eq!(new.sweep_objects().await.unwrap(), 0);
+    let mut connection = world.redis.connection();
+    let kept: u64 = connection.scard(format!("{{wm0}}:obj:{big}")).unwrap();
+    let waste: u64 = connection.zcard("{wm0}:waste").unwrap();
+    assert!(kept == 2 && waste >= 2, "{kept} objects are kept, {waste} go");
     world.check_ledger();
 }
 

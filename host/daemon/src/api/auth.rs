@@ -346,7 +346,7 @@ fn scope(method: &Method, path: &str) -> Option<Scope> {
     }
     // Whoever operates takes a canary on or back; where jobs can go at all is for others to say.
     let puts_route = within("/routes") && *method != Method::POST;
-    let admin = within("/plugins") || within("/hosts") || puts_route;
+    let admin = within("/plugins") || within("/hosts") || within("/keys") || puts_route;
     Some(if admin { Scope::Admin } else { Scope::Operate })
 }
 
@@ -514,6 +514,7 @@ mod tests {
         assert_eq!(code(Method::POST, "/api/v1/jobs", "run"), None);
         assert_eq!(code(Method::PUT, "/api/v1/plugins/x", "run"), Some(Code::ScopeMissing));
         assert_eq!(code(Method::PUT, "/api/v1/routes/x", "run"), Some(Code::ScopeMissing));
+        assert_eq!(code(Method::POST, "/api/v1/keys/reencrypt", "run"), Some(Code::ScopeMissing));
         assert_eq!(code(Method::POST, "/api/v1/routes/x/rollback", "run"), None);
         assert_eq!(code(Method::POST, "/api/v1/hosts/x/drain", "run"), Some(Code::ScopeMissing));
         assert_eq!(code(Method::PUT, "/api/v1/plugins/x", "own"), None);

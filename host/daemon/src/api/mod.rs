@@ -8,7 +8,7 @@
 //! * [`request`]: reading path, query and body, with errors that name the field.
 //! * [`submission`]: what a caller asks for becomes a job; [`answer`]: what a job looks like.
 //! * [`jobs`], [`batch`], [`replay`], [`bulk`] and [`filter`], [`events`], [`changes`], [`output`], [`checkpoints`], [`plugins`],
-//!   [`queues`], [`limits`], [`routes`], [`schedules`], [`hosts`], [`scale`], [`error_groups`], [`health`].
+//!   [`queues`], [`limits`], [`routes`], [`schedules`], [`hosts`], [`keys`], [`scale`], [`error_groups`], [`health`].
 //! * [`celery`]: the Celery front.
 //! * [`workflows`]: graphs of jobs.
 //! * [`feed`]: one subscription to the store, shared by all who wait for a job; [`tail`]: the same for all who follow
@@ -36,6 +36,7 @@ pub mod guard;
 pub mod health;
 pub mod hosts;
 pub mod jobs;
+pub mod keys;
 pub mod limits;
 pub mod oidc;
 pub mod openapi;

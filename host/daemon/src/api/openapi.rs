@@ -6,7 +6,8 @@
 
 use super::{
     Code, Service, audit, batch, bulk, celery, changes, checkpoints, error, error_groups, events, health,
-    hosts, jobs, limits, output, plugins, queues, replay, routes as job_routes, scale, schedules, workflows,
+    hosts, jobs, keys, limits, output, plugins, queues, replay, routes as job_routes, scale, schedules,
+    workflows,
 };
 use axum::{
     http::{Method, header},
@@ -43,6 +44,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
         (name = "errors", description = "Failures, folded by what they have in common."),
         (name = "schedules", description = "Jobs that are made at planned times."),
         (name = "hosts", description = "Who runs the jobs."),
+        (name = "keys", description = "What stored values are encrypted with."),
         (name = "audit", description = "Who asked for which change."),
         (name = "health", description = "For load balancers and monitoring."),
     ),
@@ -181,6 +183,7 @@ fn routes_of_hosts() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(hosts::pause))
         .routes(routes!(hosts::resume))
         .routes(routes!(audit::list))
+        .routes(routes!(keys::reencrypt))
         .routes(routes!(scale::show))
 }
 

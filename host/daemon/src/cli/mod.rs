@@ -9,6 +9,7 @@ pub mod client;
 pub mod errors;
 pub mod host;
 pub mod job;
+pub mod keys;
 pub mod migrate;
 pub mod plugin;
 pub mod queue;
@@ -119,6 +120,15 @@ pub enum Command {
         #[command(flatten)]
         which: audit::Which,
     },
+    /// Encrypt what is stored with the newest key.
+    Keys {
+        /// Which host.
+        #[command(flatten)]
+        remote: Remote,
+        /// What to do.
+        #[command(subcommand)]
+        command: keys::KeysCommand,
+    },
     /// Write down what another task queue would become, and move job types over and back.
     Migrate {
         /// From where.
@@ -156,6 +166,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Workflow { remote, command } => workflow::run(&Client::new(&remote)?, command).await,
         Command::Top { remote, arguments } => top::run(Client::new(&remote)?, arguments).await,
         Command::Audit { remote, which } => audit::run(&Client::new(&remote)?, which).await,
+        Command::Keys { remote, command } => keys::run(&Client::new(&remote)?, command).await,
         Command::Migrate { command } => migrate::run(command).await,
         Command::Password => audit::password(),
         Command::Host(command) => host::run(command).await,
