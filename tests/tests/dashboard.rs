@@ -149,18 +149,38 @@ fn a_first_visit_says_what_to_do_next() {
 fn what_is_stuck_is_named_with_its_cause() {
     let world = World::new(CONFIG);
     let host = world.host(&["counter"]);
+    let waits = host.submit(&json!({"type": "counter", "input": {"steps": 4, "await_signal": "go"}}));
+    let _ = host.reaches(&waits, "waiting");
+    eventually("what nothing wakes is named", PATIENCE, || {
+        page(&host, "/").1.contains("they wait for a signal").then_some(())
+    });
     let _ = host.post("/api/v1/queues/held/pause", &Value::Null).expect(202);
-    let limits = json!({"concurrency": 1});
-    let _ =
-        host.request("PUT", "/api/v1/queues/narrow/limits", &[], limits.to_string().as_bytes()).expect(200);
+    for (queue, limits) in [
+        ("narrow", json!({"concurrency": 1})),
+        ("rated", json!({"rate": {"count": 1, "per_ms": 3_600_000}})),
+        ("keyed", json!({"per_key": {"concurrency": 1}})),
+    ] {
+        let path = format!("/api/v1/queues/{queue}/limits");
+        let _ = host.request("PUT", &path, &[], limits.to_string().as_bytes()).expect(200);
+    }
     let job = |queue: &str| json!({"type": "counter", "queue": queue, "input": {"steps": 10_000, "work_us": 50_000}});
-    for queue in ["held", "narrow", "narrow"] {
+    for queue in ["held", "narrow", "narrow", "rated", "rated"] {
         let _ = host.submit(&job(queue));
     }
-    eventually("both causes are named", PATIENCE, || {
+    for _ in 0..2 {
+        let mut keyed = job("keyed");
+        keyed["flow_key"] = json!("tenant");
+        let _ = host.submit(&keyed);
+    }
+    eventually("each cause is named", PATIENCE, || {
         let text = page(&host, "/").1;
-        (text.contains("The queue is paused.") && text.contains("Its limit is reached: 1 of 1 run."))
-            .then_some(())
+        let causes = [
+            "The queue is paused.",
+            "Its limit is reached: 1 of 1 run.",
+            "Its rate is used up: 1 may start in",
+            "1 of its keys are at their limit.",
+        ];
+        causes.iter().all(|cause| text.contains(cause)).then_some(())
     });
 }
 

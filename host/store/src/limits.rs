@@ -167,6 +167,32 @@ impl Store {
         Ok(flow)
     }
 
+    /// The limits that lines of jobs wait behind now: a queue, or `queue/key` with an encoded key, and how many lines. Of each
+    /// partition a thousand lines or so are looked at.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn blocked(&self) -> Result<BTreeMap<String, u64>, Error> {
+        let mut scopes = BTreeMap::new();
+        for partition in 0..self.partitions() {
+            let (mut cursor, mut seen) = (0_u64, 0);
+            loop {
+                let mut command = redis::cmd("HSCAN");
+                command.arg(format!("{}blocked", self.head(partition))).arg(cursor).arg("COUNT").arg(500);
+                let (next, page): (u64, Vec<(String, String)>) = self.inner.link.any(&command).await?;
+                seen += page.len();
+                for (_, scope) in page {
+                    *scopes.entry(scope).or_default() += 1;
+                }
+                if next == 0 || seen >= KEYS_MAX {
+                    break;
+                }
+                cursor = next;
+            }
+        }
+        Ok(scopes)
+    }
+
     /// The limits of all queues, as this process read them within the last second.
     pub(crate) async fn known_limits(&self) -> Result<Known, Error> {
         let lock = || self.inner.limits.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,6 +13,8 @@ use waymark_store::{Queue, Store};
 
 /// A round trip that takes longer is worth a word.
 const SLOW: Duration = Duration::from_millis(50);
+/// Share of a host's memory in use from which on it is worth a word: hosts begin no instance that does not fit.
+const FULL: f64 = 0.95;
 /// Queues with limits that are looked at, the deepest first. Bounds the time of a page.
 const QUEUES_MAX: usize = 20;
 /// Causes that are shown.
@@ -81,6 +83,23 @@ pub(super) async fn causes(service: &Service, standing: &Standing) -> Result<Vec
             if standing.hosts.is_empty() { "There is no host." } else { "Every host is paused or drains." };
         add("No host claims jobs".into(), why.into(), "/hosts");
     }
+    for host in &standing.hosts {
+        let used = host["load"]["memory"].as_f64().unwrap_or_default();
+        if used >= FULL {
+            let what = format!("{} is short of memory", host["id"].as_str().unwrap_or_default());
+            let why = format!(
+                "{:.0} % of what it may use is in use: jobs wait there until some is free.",
+                used * 100.0
+            );
+            add(what, why, "/hosts");
+        }
+    }
+    let waiting = standing.jobs(State::Waiting);
+    let others = [State::Queued, State::Running, State::Scheduled];
+    if waiting > 0 && others.into_iter().all(|state| standing.jobs(state) == 0) {
+        let why = "Nothing runs that could wake them: they wait for a signal, or for jobs that are paused.";
+        add(format!("{} waiting", format::number(waiting)), why.into(), "/jobs?status=waiting");
+    }
     let have: BTreeSet<&str> = standing
         .hosts
         .iter()
@@ -119,6 +138,7 @@ pub(super) async fn causes(service: &Service, standing: &Standing) -> Result<Vec
     waiting.sort_by_key(|queue| std::cmp::Reverse(queue.depth));
     let limits: BTreeMap<String, Limits> =
         if waiting.is_empty() { BTreeMap::new() } else { service.store.all_limits().await? };
+    let blocked = if limits.is_empty() { BTreeMap::new() } else { service.store.blocked().await? };
     for queue in waiting.into_iter().take(QUEUES_MAX) {
         let what = format!("{} in queue {}", format::number(queue.depth), queue.name);
         let link = format!("/jobs?{}", part::query([("status", "queued"), ("queue", queue.name.as_str())]));
@@ -126,14 +146,35 @@ pub(super) async fn causes(service: &Service, standing: &Standing) -> Result<Vec
             add(what, "The queue is paused.".into(), "/queues");
         } else if !standing.hosts.is_empty() && !standing.hosts.iter().any(|host| serves(host, &queue.name)) {
             add(what, "No host serves this queue.".into(), &link);
-        } else if let Some(most) = limits.get(&queue.name).and_then(|limits| limits.concurrency) {
-            let running = service.store.flow(&queue.name).await?.running;
-            if running >= u64::from(most.get()) {
-                add(what, format!("Its limit is reached: {running} of {most} run."), "/queues");
-            }
+        } else if let Some(limits) = limits.get(&queue.name)
+            && let Some(why) = limited(service, &queue.name, limits, &blocked).await?
+        {
+            add(what, why, "/queues");
         }
     }
     Ok(found)
+}
+
+/// Which limit of a queue its jobs wait behind, if any does. `blocked`: lines by the limit that they wait behind.
+async fn limited(
+    service: &Service,
+    queue: &str,
+    limits: &Limits,
+    blocked: &BTreeMap<String, u64>,
+) -> Result<Option<String>, Problem> {
+    if let Some(most) = limits.concurrency {
+        let running = service.store.flow(queue).await?.running;
+        if running >= u64::from(most.get()) {
+            return Ok(Some(format!("Its limit is reached: {running} of {most} run.")));
+        }
+    }
+    if let Some(rate) = limits.rate.filter(|_| blocked.contains_key(queue)) {
+        let span = format::span(rate.per_ms.get());
+        return Ok(Some(format!("Its rate is used up: {} may start in {span}.", rate.count)));
+    }
+    let prefix = format!("{queue}/");
+    let keys = blocked.range(prefix.clone()..).take_while(|(scope, _)| scope.starts_with(&prefix)).count();
+    Ok((keys > 0).then(|| format!("{keys} of its keys are at their limit.")))
 }
 
 /// The list of causes.
