@@ -21,7 +21,10 @@ const PAGE_BYTES: u64 = 4096;
 
 /// What hosts of this process compiled: of each plugin, files below a host's data. Compiling takes seconds of a processor; a
 /// host that finds them is like one that is started again.
-static COMPILED: Mutex<BTreeMap<String, Vec<(PathBuf, Vec<u8>)>>> = Mutex::new(BTreeMap::new());
+static COMPILED: Mutex<BTreeMap<String, Files>> = Mutex::new(BTreeMap::new());
+
+/// Paths below a folder, and what is in them.
+type Files = Vec<(PathBuf, Vec<u8>)>;
 
 /// A host with a plugin directory and data of its own. While it runs it is also its own [`Client`].
 pub struct Host {

@@ -482,11 +482,11 @@ fn callers_notice_nothing_while_a_type_moves_between_old_workers_and_its_plugin_
             break;
         }
         let spent = SHARES.len() - shares.len();
-        if begun.elapsed() >= quarter * u32::try_from(spent).expect("a few") {
-            if let Some(share) = shares.next() {
-                ran(&hosts[0]);
-                route(&hosts[0], *share);
-            }
+        if begun.elapsed() >= quarter * u32::try_from(spent).expect("a few")
+            && let Some(share) = shares.next()
+        {
+            ran(&hosts[0]);
+            route(&hosts[0], *share);
         }
         let whom = random.below(3);
         killed[whom] += 1;

@@ -98,7 +98,8 @@ impl Store {
         loop {
             let mut command = redis::cmd("HSCAN");
             command.arg(format!("{}jobs", self.head(partition))).arg(at).arg("COUNT").arg(PAGE);
-            let (next, page): (u64, Vec<(Vec<u8>, Vec<u8>)>) = self.inner.link.any(&command).await?;
+            type Page = Vec<(Vec<u8>, Vec<u8>)>;
+            let (next, page): (u64, Page) = self.inner.link.any(&command).await?;
             let passes = page.into_iter().map(|(id, spec)| self.reseal_job(id, spec, dry_run));
             for one in futures_util::future::try_join_all(passes).await? {
                 sum += one;

@@ -22,13 +22,13 @@ export abstract class Calls {
   protected abstract call<T>(method: string, path: string, sent: Sent): Promise<T>;
 
   /** Pauses, resumes, restarts, retries, cancels, deletes or moves the jobs that the filter takes, newest first. */
-  bulkJobs(action: string, options: { status?: string; type?: string; queue?: string; tag?: string; correlation_id?: string; error_kind?: string; created_since?: string; created_until?: string; ended_since?: string; ended_until?: string; to?: string; dry_run?: boolean; limit?: number; cursor?: string; signal?: AbortSignal } = {}): Promise<models.Stepped> {
-    return this.call<models.Stepped>("POST", `/api/v1/jobs/bulk/${encodeURIComponent(action)}`, { signal: options.signal, query: { status: options.status, type: options.type, queue: options.queue, tag: options.tag, correlation_id: options.correlation_id, error_kind: options.error_kind, created_since: options.created_since, created_until: options.created_until, ended_since: options.ended_since, ended_until: options.ended_until, to: options.to, dry_run: options.dry_run, limit: options.limit, cursor: options.cursor } });
+  bulkJobs(action: string, options: { status?: string; type?: string; queue?: string; tag?: string; correlation_id?: string; error_kind?: string; created_since?: string; created_until?: string; ended_since?: string; ended_until?: string; to?: string; dry_run?: boolean; limit?: number; cursor?: string; why?: string; signal?: AbortSignal } = {}): Promise<models.Stepped> {
+    return this.call<models.Stepped>("POST", `/api/v1/jobs/bulk/${encodeURIComponent(action)}`, { signal: options.signal, query: { status: options.status, type: options.type, queue: options.queue, tag: options.tag, correlation_id: options.correlation_id, error_kind: options.error_kind, created_since: options.created_since, created_until: options.created_until, ended_since: options.ended_since, ended_until: options.ended_until, to: options.to, dry_run: options.dry_run, limit: options.limit, cursor: options.cursor, why: options.why } });
   }
 
   /** Ends the job now. */
-  cancelJob(id: string, options: { signal?: AbortSignal } = {}): Promise<models.Job> {
-    return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/cancel`, { signal: options.signal, repeatable: true });
+  cancelJob(id: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
+    return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/cancel`, { signal: options.signal, query: { why: options.why }, repeatable: true });
   }
 
   /** Changes a route: `promote` takes its canary to the next step, `hold` keeps it in its step, `rollback` takes all weight from it, `undo` makes the route what it was before its last change. */
@@ -57,38 +57,38 @@ export abstract class Calls {
   }
 
   /** Cancels a job if it has not ended, and forgets it with all it kept. */
-  deleteJob(id: string, options: { signal?: AbortSignal } = {}): Promise<void> {
-    return this.call<void>("DELETE", `/api/v1/jobs/${encodeURIComponent(id)}`, { signal: options.signal, answer: "none", repeatable: true });
+  deleteJob(id: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<void> {
+    return this.call<void>("DELETE", `/api/v1/jobs/${encodeURIComponent(id)}`, { signal: options.signal, query: { why: options.why }, answer: "none", repeatable: true });
   }
 
   /** Takes the limits of a queue away. */
-  deleteLimits(queue: string, options: { signal?: AbortSignal } = {}): Promise<void> {
-    return this.call<void>("DELETE", `/api/v1/queues/${encodeURIComponent(queue)}/limits`, { signal: options.signal, answer: "none", repeatable: true });
+  deleteLimits(queue: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<void> {
+    return this.call<void>("DELETE", `/api/v1/queues/${encodeURIComponent(queue)}/limits`, { signal: options.signal, query: { why: options.why }, answer: "none", repeatable: true });
   }
 
   /** Removes a plugin from this host's directory, and from those of all hosts if it was uploaded: the type retires. Running jobs end or move. */
-  deletePlugin(type: string, options: { signal?: AbortSignal } = {}): Promise<void> {
-    return this.call<void>("DELETE", `/api/v1/plugins/${encodeURIComponent(type)}`, { signal: options.signal, answer: "none", repeatable: true });
+  deletePlugin(type: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<void> {
+    return this.call<void>("DELETE", `/api/v1/plugins/${encodeURIComponent(type)}`, { signal: options.signal, query: { why: options.why }, answer: "none", repeatable: true });
   }
 
   /** Removes a route: the active version of the plugin runs the type again. */
-  deleteRoute(type: string, options: { signal?: AbortSignal } = {}): Promise<void> {
-    return this.call<void>("DELETE", `/api/v1/routes/${encodeURIComponent(type)}`, { signal: options.signal, answer: "none", repeatable: true });
+  deleteRoute(type: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<void> {
+    return this.call<void>("DELETE", `/api/v1/routes/${encodeURIComponent(type)}`, { signal: options.signal, query: { why: options.why }, answer: "none", repeatable: true });
   }
 
   /** Forgets a schedule. Jobs that it made stay. */
-  deleteSchedule(name: string, options: { signal?: AbortSignal } = {}): Promise<void> {
-    return this.call<void>("DELETE", `/api/v1/schedules/${encodeURIComponent(name)}`, { signal: options.signal, answer: "none", repeatable: true });
+  deleteSchedule(name: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<void> {
+    return this.call<void>("DELETE", `/api/v1/schedules/${encodeURIComponent(name)}`, { signal: options.signal, query: { why: options.why }, answer: "none", repeatable: true });
   }
 
   /** Asks a host to claim no more, to release its jobs at the end of their steps, and to stop. */
-  drainHost(id: string, options: { signal?: AbortSignal } = {}): Promise<models.Draining> {
-    return this.call<models.Draining>("POST", `/api/v1/hosts/${encodeURIComponent(id)}/drain`, { signal: options.signal, repeatable: true });
+  drainHost(id: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Draining> {
+    return this.call<models.Draining>("POST", `/api/v1/hosts/${encodeURIComponent(id)}/drain`, { signal: options.signal, query: { why: options.why }, repeatable: true });
   }
 
   /** Forgets a group of failures, as when its cause was mended. The next failure of its kind begins a new one. */
-  forgetError(fingerprint: string, options: { signal?: AbortSignal } = {}): Promise<void> {
-    return this.call<void>("DELETE", `/api/v1/errors/${encodeURIComponent(fingerprint)}`, { signal: options.signal, answer: "none", repeatable: true });
+  forgetError(fingerprint: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<void> {
+    return this.call<void>("DELETE", `/api/v1/errors/${encodeURIComponent(fingerprint)}`, { signal: options.signal, query: { why: options.why }, answer: "none", repeatable: true });
   }
 
   /** Does the process answer? Says nothing of Redis: a restart would not bring that back. */
@@ -97,8 +97,8 @@ export abstract class Calls {
   }
 
   /** The newest checkpoint, or that of a step. */
-  jobCheckpoint(id: string, options: { step?: number; reveal?: boolean; signal?: AbortSignal } = {}): Promise<models.Saved> {
-    return this.call<models.Saved>("GET", `/api/v1/jobs/${encodeURIComponent(id)}/checkpoint`, { signal: options.signal, query: { step: options.step, reveal: options.reveal }, repeatable: true });
+  jobCheckpoint(id: string, options: { step?: number; reveal?: boolean; why?: string; signal?: AbortSignal } = {}): Promise<models.Saved> {
+    return this.call<models.Saved>("GET", `/api/v1/jobs/${encodeURIComponent(id)}/checkpoint`, { signal: options.signal, query: { step: options.step, reveal: options.reveal, why: options.why }, repeatable: true });
   }
 
   /** All kept checkpoints, without their states. */
@@ -112,8 +112,8 @@ export abstract class Calls {
   }
 
   /** The committed output records of the job's present run, one JSON text per line. */
-  jobOutput(id: string, options: { from?: number; limit?: number; reveal?: boolean; signal?: AbortSignal } = {}): Promise<string> {
-    return this.call<string>("GET", `/api/v1/jobs/${encodeURIComponent(id)}/output`, { signal: options.signal, query: { from: options.from, limit: options.limit, reveal: options.reveal }, answer: "text", repeatable: true });
+  jobOutput(id: string, options: { from?: number; limit?: number; reveal?: boolean; why?: string; signal?: AbortSignal } = {}): Promise<string> {
+    return this.call<string>("GET", `/api/v1/jobs/${encodeURIComponent(id)}/output`, { signal: options.signal, query: { from: options.from, limit: options.limit, reveal: options.reveal, why: options.why }, answer: "text", repeatable: true });
   }
 
   /** Lists changes that somebody asked for, newest first. Needs the scope `admin`. */
@@ -172,8 +172,8 @@ export abstract class Calls {
   }
 
   /** Moves a job that has not ended to another queue, another priority, or both. A running one goes there when it leaves its worker. */
-  moveJob(id: string, body: models.Change, options: { signal?: AbortSignal } = {}): Promise<models.Job> {
-    return this.call<models.Job>("PATCH", `/api/v1/jobs/${encodeURIComponent(id)}`, { signal: options.signal, json: body, repeatable: true });
+  moveJob(id: string, body: models.Change, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
+    return this.call<models.Job>("PATCH", `/api/v1/jobs/${encodeURIComponent(id)}`, { signal: options.signal, query: { why: options.why }, json: body, repeatable: true });
   }
 
   /** This document. */
@@ -182,23 +182,23 @@ export abstract class Calls {
   }
 
   /** Asks a host to claim nothing more. What it holds goes on. */
-  pauseHost(id: string, options: { signal?: AbortSignal } = {}): Promise<models.Claiming> {
-    return this.call<models.Claiming>("POST", `/api/v1/hosts/${encodeURIComponent(id)}/pause`, { signal: options.signal, repeatable: true });
+  pauseHost(id: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Claiming> {
+    return this.call<models.Claiming>("POST", `/api/v1/hosts/${encodeURIComponent(id)}/pause`, { signal: options.signal, query: { why: options.why }, repeatable: true });
   }
 
   /** Stops the job: a running one at the end of its step, any other at once. It keeps its place. While it is paused, the time until which it sleeps goes on, and signals and ends of children that it waits for are kept. */
-  pauseJob(id: string, options: { signal?: AbortSignal } = {}): Promise<models.Job> {
-    return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/pause`, { signal: options.signal, repeatable: true });
+  pauseJob(id: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
+    return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/pause`, { signal: options.signal, query: { why: options.why }, repeatable: true });
   }
 
   /** Stops claims from a queue; running jobs go on. A queue that holds nothing yet can be paused too. */
-  pauseQueue(queue: string, options: { signal?: AbortSignal } = {}): Promise<models.Switch> {
-    return this.call<models.Switch>("POST", `/api/v1/queues/${encodeURIComponent(queue)}/pause`, { signal: options.signal, repeatable: true });
+  pauseQueue(queue: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Switch> {
+    return this.call<models.Switch>("POST", `/api/v1/queues/${encodeURIComponent(queue)}/pause`, { signal: options.signal, query: { why: options.why }, repeatable: true });
   }
 
   /** Pauses a schedule: it does not fire, and what passes meanwhile is not missed. */
-  pauseSchedule(name: string, options: { signal?: AbortSignal } = {}): Promise<models.Schedule> {
-    return this.call<models.Schedule>("POST", `/api/v1/schedules/${encodeURIComponent(name)}/pause`, { signal: options.signal, repeatable: true });
+  pauseSchedule(name: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Schedule> {
+    return this.call<models.Schedule>("POST", `/api/v1/schedules/${encodeURIComponent(name)}/pause`, { signal: options.signal, query: { why: options.why }, repeatable: true });
   }
 
   /** The next times of a pattern, without keeping a schedule. */
@@ -207,23 +207,23 @@ export abstract class Calls {
   }
 
   /** Cancels every job that is queued in a queue. Running and scheduled jobs stay. */
-  purgeQueue(queue: string, options: { signal?: AbortSignal } = {}): Promise<models.Purged> {
-    return this.call<models.Purged>("POST", `/api/v1/queues/${encodeURIComponent(queue)}/purge`, { signal: options.signal });
+  purgeQueue(queue: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Purged> {
+    return this.call<models.Purged>("POST", `/api/v1/queues/${encodeURIComponent(queue)}/purge`, { signal: options.signal, query: { why: options.why } });
   }
 
   /** Puts a plugin into this host's directory, and answers when it is in service; the other hosts take it within seconds. A refused one leaves the version before it in service, and goes nowhere. */
-  putPlugin(type: string, body: Uint8Array, options: { force?: boolean; signal?: AbortSignal } = {}): Promise<models.Plugin> {
-    return this.call<models.Plugin>("PUT", `/api/v1/plugins/${encodeURIComponent(type)}`, { signal: options.signal, query: { force: options.force }, content: body, repeatable: true });
+  putPlugin(type: string, body: Uint8Array, options: { force?: boolean; why?: string; signal?: AbortSignal } = {}): Promise<models.Plugin> {
+    return this.call<models.Plugin>("PUT", `/api/v1/plugins/${encodeURIComponent(type)}`, { signal: options.signal, query: { force: options.force, why: options.why }, content: body, repeatable: true });
   }
 
   /** Puts a route in the place of the one there is. It holds within two seconds for every job that has not committed a step; a canary begins with its first step. */
-  putRoute(type: string, body: Record<string, unknown>, options: { signal?: AbortSignal } = {}): Promise<models.Route> {
-    return this.call<models.Route>("PUT", `/api/v1/routes/${encodeURIComponent(type)}`, { signal: options.signal, json: body, repeatable: true });
+  putRoute(type: string, body: Record<string, unknown>, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Route> {
+    return this.call<models.Route>("PUT", `/api/v1/routes/${encodeURIComponent(type)}`, { signal: options.signal, query: { why: options.why }, json: body, repeatable: true });
   }
 
   /** Creates or replaces a schedule. The same again changes nothing. As long as the fields that say when stay the same, the next time does. */
-  putSchedule(name: string, body: models.ScheduleRequest, options: { signal?: AbortSignal } = {}): Promise<models.Schedule> {
-    return this.call<models.Schedule>("PUT", `/api/v1/schedules/${encodeURIComponent(name)}`, { signal: options.signal, json: body, repeatable: true });
+  putSchedule(name: string, body: models.ScheduleRequest, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Schedule> {
+    return this.call<models.Schedule>("PUT", `/api/v1/schedules/${encodeURIComponent(name)}`, { signal: options.signal, query: { why: options.why }, json: body, repeatable: true });
   }
 
   /** Can the host take and run jobs? */
@@ -231,59 +231,64 @@ export abstract class Calls {
     return this.call<models.Health>("GET", `/readyz`, { signal: options.signal, repeatable: true });
   }
 
+  /** Encrypts with the active key what another one encrypted, for about a second; running hosts need not stop. Needs the scope `admin`. */
+  reencrypt(options: { cursor?: string; dry_run?: boolean; why?: string; signal?: AbortSignal } = {}): Promise<models.Reencrypted> {
+    return this.call<models.Reencrypted>("POST", `/api/v1/keys/reencrypt`, { signal: options.signal, query: { cursor: options.cursor, dry_run: options.dry_run, why: options.why } });
+  }
+
   /** Makes a new job from one that ended. The body holds the fields that are to be different; it may be empty. */
-  replayJob(id: string, body: Record<string, unknown>, options: { wait_ms?: number; idempotencyKey?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
-    return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/replay`, { signal: options.signal, query: { wait_ms: options.wait_ms }, headers: { "Idempotency-Key": options.idempotencyKey }, json: body, keyed: true });
+  replayJob(id: string, body: Record<string, unknown>, options: { wait_ms?: number; why?: string; idempotencyKey?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
+    return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/replay`, { signal: options.signal, query: { wait_ms: options.wait_ms, why: options.why }, headers: { "Idempotency-Key": options.idempotencyKey }, json: body, keyed: true });
   }
 
   /** Puts messages of the dead list back into their Celery queues, the oldest first. Mend first what they died of: those that still cannot be taken come back. */
-  requeueCelery(options: { limit?: number; signal?: AbortSignal } = {}): Promise<models.Requeued> {
-    return this.call<models.Requeued>("POST", `/api/v1/celery/dead/requeue`, { signal: options.signal, query: { limit: options.limit } });
+  requeueCelery(options: { limit?: number; why?: string; signal?: AbortSignal } = {}): Promise<models.Requeued> {
+    return this.call<models.Requeued>("POST", `/api/v1/celery/dead/requeue`, { signal: options.signal, query: { limit: options.limit, why: options.why } });
   }
 
   /** Runs a paused or ended job again, from the beginning or from a kept checkpoint, as its next run. */
-  restartJob(id: string, options: { from?: number; signal?: AbortSignal } = {}): Promise<models.Job> {
-    return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/restart`, { signal: options.signal, query: { from: options.from } });
+  restartJob(id: string, options: { from?: number; why?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
+    return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/restart`, { signal: options.signal, query: { from: options.from, why: options.why } });
   }
 
   /** Asks a host to claim again. */
-  resumeHost(id: string, options: { signal?: AbortSignal } = {}): Promise<models.Claiming> {
-    return this.call<models.Claiming>("POST", `/api/v1/hosts/${encodeURIComponent(id)}/resume`, { signal: options.signal, repeatable: true });
+  resumeHost(id: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Claiming> {
+    return this.call<models.Claiming>("POST", `/api/v1/hosts/${encodeURIComponent(id)}/resume`, { signal: options.signal, query: { why: options.why }, repeatable: true });
   }
 
   /** Lets a paused job go on from its last checkpoint: it goes back to its queue. One that slept or waited sleeps or waits again, unless its time, its signal or the end of its children has come meanwhile. A job that is not paused stays as it is. */
-  resumeJob(id: string, options: { signal?: AbortSignal } = {}): Promise<models.Job> {
-    return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/resume`, { signal: options.signal, repeatable: true });
+  resumeJob(id: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
+    return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/resume`, { signal: options.signal, query: { why: options.why }, repeatable: true });
   }
 
   /** Allows claims from a queue again. */
-  resumeQueue(queue: string, options: { signal?: AbortSignal } = {}): Promise<models.Switch> {
-    return this.call<models.Switch>("POST", `/api/v1/queues/${encodeURIComponent(queue)}/resume`, { signal: options.signal, repeatable: true });
+  resumeQueue(queue: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Switch> {
+    return this.call<models.Switch>("POST", `/api/v1/queues/${encodeURIComponent(queue)}/resume`, { signal: options.signal, query: { why: options.why }, repeatable: true });
   }
 
   /** Lets a schedule fire again, from its next time on. */
-  resumeSchedule(name: string, options: { signal?: AbortSignal } = {}): Promise<models.Schedule> {
-    return this.call<models.Schedule>("POST", `/api/v1/schedules/${encodeURIComponent(name)}/resume`, { signal: options.signal, repeatable: true });
+  resumeSchedule(name: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Schedule> {
+    return this.call<models.Schedule>("POST", `/api/v1/schedules/${encodeURIComponent(name)}/resume`, { signal: options.signal, query: { why: options.why }, repeatable: true });
   }
 
   /** Lets a failed job go on from its last kept checkpoint, as its next run with all its attempts; from the beginning where it keeps none. */
-  retryJob(id: string, options: { signal?: AbortSignal } = {}): Promise<models.Job> {
-    return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/retry`, { signal: options.signal });
+  retryJob(id: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
+    return this.call<models.Job>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/retry`, { signal: options.signal, query: { why: options.why } });
   }
 
   /** Runs an ended workflow again, as its next run: what succeeded is kept, the rest runs again. */
-  retryWorkflow(id: string, options: { signal?: AbortSignal } = {}): Promise<models.Job> {
-    return this.call<models.Job>("POST", `/api/v1/workflows/${encodeURIComponent(id)}/retry`, { signal: options.signal });
+  retryWorkflow(id: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
+    return this.call<models.Job>("POST", `/api/v1/workflows/${encodeURIComponent(id)}/retry`, { signal: options.signal, query: { why: options.why } });
   }
 
   /** Makes the version before the active one active again on this host. Jobs of the version that it goes back from move with their next commit where the other reads their checkpoints, and pause with an error where it does not. */
-  rollBackPlugin(type: string, options: { signal?: AbortSignal } = {}): Promise<models.Plugin> {
-    return this.call<models.Plugin>("POST", `/api/v1/plugins/${encodeURIComponent(type)}/rollback`, { signal: options.signal });
+  rollBackPlugin(type: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Plugin> {
+    return this.call<models.Plugin>("POST", `/api/v1/plugins/${encodeURIComponent(type)}/rollback`, { signal: options.signal, query: { why: options.why } });
   }
 
   /** Runs a schedule now, whether it is paused or not. Its planned times stay as they are; its overlap policy holds. */
-  runSchedule(name: string, options: { signal?: AbortSignal } = {}): Promise<models.Ran> {
-    return this.call<models.Ran>("POST", `/api/v1/schedules/${encodeURIComponent(name)}/run`, { signal: options.signal });
+  runSchedule(name: string, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Ran> {
+    return this.call<models.Ran>("POST", `/api/v1/schedules/${encodeURIComponent(name)}/run`, { signal: options.signal, query: { why: options.why } });
   }
 
   /** What really waits, and what it would need to begin within a time. */
@@ -292,8 +297,8 @@ export abstract class Calls {
   }
 
   /** Sets the limits of a queue, all of them: what the body leaves away is not limited any more. They hold at once; jobs that run already count from their next claim on. */
-  setLimits(queue: string, body: models.Limits, options: { signal?: AbortSignal } = {}): Promise<models.Standing> {
-    return this.call<models.Standing>("PUT", `/api/v1/queues/${encodeURIComponent(queue)}/limits`, { signal: options.signal, json: body, repeatable: true });
+  setLimits(queue: string, body: models.Limits, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Standing> {
+    return this.call<models.Standing>("PUT", `/api/v1/queues/${encodeURIComponent(queue)}/limits`, { signal: options.signal, query: { why: options.why }, json: body, repeatable: true });
   }
 
   /** Shows the Celery front. */
@@ -307,8 +312,8 @@ export abstract class Calls {
   }
 
   /** Shows a job. */
-  showJob(id: string, options: { wait_ms?: number; reveal?: boolean; signal?: AbortSignal } = {}): Promise<models.Job> {
-    return this.call<models.Job>("GET", `/api/v1/jobs/${encodeURIComponent(id)}`, { signal: options.signal, query: { wait_ms: options.wait_ms, reveal: options.reveal }, repeatable: true });
+  showJob(id: string, options: { wait_ms?: number; reveal?: boolean; why?: string; signal?: AbortSignal } = {}): Promise<models.Job> {
+    return this.call<models.Job>("GET", `/api/v1/jobs/${encodeURIComponent(id)}`, { signal: options.signal, query: { wait_ms: options.wait_ms, reveal: options.reveal, why: options.why }, repeatable: true });
   }
 
   /** Shows the limits of a queue, what runs under them, and its flow keys. */
@@ -337,7 +342,7 @@ export abstract class Calls {
   }
 
   /** Sends a signal to a job; the body is its payload, any JSON, `null` when empty. */
-  signalJob(id: string, name: string, body: unknown, options: { signal?: AbortSignal } = {}): Promise<models.Signalled> {
-    return this.call<models.Signalled>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/signals/${encodeURIComponent(name)}`, { signal: options.signal, json: body, repeatable: true });
+  signalJob(id: string, name: string, body: unknown, options: { why?: string; signal?: AbortSignal } = {}): Promise<models.Signalled> {
+    return this.call<models.Signalled>("POST", `/api/v1/jobs/${encodeURIComponent(id)}/signals/${encodeURIComponent(name)}`, { signal: options.signal, query: { why: options.why }, json: body, repeatable: true });
   }
 }

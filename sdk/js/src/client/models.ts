@@ -118,8 +118,10 @@ export interface Entry {
   forwarded_for?: string | null;
   /** Method of the request. */
   method: string;
-  /** Path and query. */
+  /** Path and query, without `why`. */
   path: string;
+  /** Why they asked for it, where they said; of a change that the host made by itself, the figures that decided. */
+  why?: string | null;
   /** The body, where it is JSON of at most 4 KiB; inputs of jobs and payloads of signals are left out. */
   body?: unknown;
   /** HTTP status of the answer. */
@@ -323,6 +325,8 @@ export interface Job {
   error?: JobFailure | null;
   /** The last failed attempts, of earlier runs too, oldest first; at most 10. Left out if there were none. */
   failures?: Array<Attempt>;
+  /** What was in its life, of earlier runs too, oldest first; at most 20. Left out of a job that was not more than created and run once. */
+  history?: Array<JobHistory>;
   /** What was asked for about retries. Left out if that was nothing. */
   retry?: Record<string, unknown> | null;
   /** As given. */
@@ -388,6 +392,24 @@ export interface JobFailure {
   trace?: string | null;
 }
 
+/** Something in a job's life: a stay on a worker that is over, or something that was asked of it. */
+export interface JobHistory {
+  /** When it was; of a stay, when it ended. */
+  at: string;
+  /** Of a stay how it ended: `succeeded`, `failed`, `tried again`, `sleeps`, `waits for children`, `waits for a signal`, `paused`, `released`, `cancelled` or `lost`. Else what was asked for: `pause`, `resume`, `restart`, `retry` or `cancel`; a pause stands where it took effect. */
+  what: string;
+  /** The run. */
+  run: number;
+  /** When the stay began; `null`: it is none. */
+  since?: string | null;
+  /** The worker, or who asked; `null` where that is not known. */
+  by?: string | null;
+  /** Version of the plugin that the run began with. */
+  plugin_version?: string | null;
+  /** So many stays of this kind one after the other. */
+  times: number;
+}
+
 /** One page of a list. */
 export interface JobPage {
   /** Newest first. */
@@ -450,6 +472,8 @@ export interface LogLine {
   message: string;
   /** A JSON object, where there is one. */
   fields?: Record<string, unknown> | null;
+  /** The job's, where it has one. */
+  correlation_id?: string | null;
 }
 
 /** A page of log lines. */
@@ -709,6 +733,22 @@ export interface Rate {
   burst?: number | null;
 }
 
+/** What a step found and did. */
+export interface Reencrypted {
+  /** Id of the active key; `null` where there is none. */
+  active?: string | null;
+  /** Jobs looked at. */
+  jobs: number;
+  /** Values by the id of the key that they were encrypted with when they were looked at; a job's input with its metadata is one. */
+  values: Record<string, number>;
+  /** Those of other keys that are encrypted with the active one now. */
+  reencrypted: number;
+  /** Those of other keys that stay as they are: it was a dry run, they changed meanwhile, their key is missing, or they lie in a storage that does not answer. Another pass finds them. */
+  left: number;
+  /** `cursor` of the next step; `null` at the end. */
+  next_cursor?: string | null;
+}
+
 /** What a requeue did. */
 export interface Requeued {
   /** Messages that are in their queues again. */
@@ -778,7 +818,7 @@ export interface RouteChange {
   who: string;
   /** `put`, `delete`, `advance`, `promote`, `hold`, `rollback` or `undo`. */
   what: string;
-  /** Why, with the figures that decided. */
+  /** Why, as whoever asked said, or with the figures that decided. */
   why: string;
 }
 

@@ -32,24 +32,28 @@ class Calls:
         dry_run: bool | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        why: str | None = None,
     ) -> models.Stepped:
         """Pauses, resumes, restarts, retries, cancels, deletes or moves the jobs that the filter takes, newest
         first."""
         answer: models.Stepped = self._call(
             "POST",
             f'/api/v1/jobs/bulk/{quote(action, safe="")}',
-            params={"status": status, "type": type, "queue": queue, "tag": tag, "correlation_id": correlation_id, "error_kind": error_kind, "created_since": created_since, "created_until": created_until, "ended_since": ended_since, "ended_until": ended_until, "to": to, "dry_run": dry_run, "limit": limit, "cursor": cursor},
+            params={"status": status, "type": type, "queue": queue, "tag": tag, "correlation_id": correlation_id, "error_kind": error_kind, "created_since": created_since, "created_until": created_until, "ended_since": ended_since, "ended_until": ended_until, "to": to, "dry_run": dry_run, "limit": limit, "cursor": cursor, "why": why},
         )
         return answer
 
     def cancel_job(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Job:
         """Ends the job now."""
         answer: models.Job = self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/cancel',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -133,11 +137,14 @@ class Calls:
     def delete_job(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> None:
         """Cancels a job if it has not ended, and forgets it with all it kept."""
         self._call(
             "DELETE",
             f'/api/v1/jobs/{quote(id, safe="")}',
+            params={"why": why},
             answer="none",
             repeatable=True,
         )
@@ -145,11 +152,14 @@ class Calls:
     def delete_limits(
         self,
         queue: str,
+        *,
+        why: str | None = None,
     ) -> None:
         """Takes the limits of a queue away."""
         self._call(
             "DELETE",
             f'/api/v1/queues/{quote(queue, safe="")}/limits',
+            params={"why": why},
             answer="none",
             repeatable=True,
         )
@@ -157,12 +167,15 @@ class Calls:
     def delete_plugin(
         self,
         type: str,
+        *,
+        why: str | None = None,
     ) -> None:
         """Removes a plugin from this host's directory, and from those of all hosts if it was uploaded: the type
         retires. Running jobs end or move."""
         self._call(
             "DELETE",
             f'/api/v1/plugins/{quote(type, safe="")}',
+            params={"why": why},
             answer="none",
             repeatable=True,
         )
@@ -170,11 +183,14 @@ class Calls:
     def delete_route(
         self,
         type: str,
+        *,
+        why: str | None = None,
     ) -> None:
         """Removes a route: the active version of the plugin runs the type again."""
         self._call(
             "DELETE",
             f'/api/v1/routes/{quote(type, safe="")}',
+            params={"why": why},
             answer="none",
             repeatable=True,
         )
@@ -182,11 +198,14 @@ class Calls:
     def delete_schedule(
         self,
         name: str,
+        *,
+        why: str | None = None,
     ) -> None:
         """Forgets a schedule. Jobs that it made stay."""
         self._call(
             "DELETE",
             f'/api/v1/schedules/{quote(name, safe="")}',
+            params={"why": why},
             answer="none",
             repeatable=True,
         )
@@ -194,11 +213,14 @@ class Calls:
     def drain_host(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Draining:
         """Asks a host to claim no more, to release its jobs at the end of their steps, and to stop."""
         answer: models.Draining = self._call(
             "POST",
             f'/api/v1/hosts/{quote(id, safe="")}/drain',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -206,12 +228,15 @@ class Calls:
     def forget_error(
         self,
         fingerprint: str,
+        *,
+        why: str | None = None,
     ) -> None:
         """Forgets a group of failures, as when its cause was mended. The next failure of its kind begins a new
         one."""
         self._call(
             "DELETE",
             f'/api/v1/errors/{quote(fingerprint, safe="")}',
+            params={"why": why},
             answer="none",
             repeatable=True,
         )
@@ -233,12 +258,13 @@ class Calls:
         *,
         step: int | None = None,
         reveal: bool | None = None,
+        why: str | None = None,
     ) -> models.Saved:
         """The newest checkpoint, or that of a step."""
         answer: models.Saved = self._call(
             "GET",
             f'/api/v1/jobs/{quote(id, safe="")}/checkpoint',
-            params={"step": step, "reveal": reveal},
+            params={"step": step, "reveal": reveal, "why": why},
             repeatable=True,
         )
         return answer
@@ -278,12 +304,13 @@ class Calls:
         from_: int | None = None,
         limit: int | None = None,
         reveal: bool | None = None,
+        why: str | None = None,
     ) -> str:
         """The committed output records of the job's present run, one JSON text per line."""
         answer: str = self._call(
             "GET",
             f'/api/v1/jobs/{quote(id, safe="")}/output',
-            params={"from": from_, "limit": limit, "reveal": reveal},
+            params={"from": from_, "limit": limit, "reveal": reveal, "why": why},
             answer="text",
             repeatable=True,
         )
@@ -453,12 +480,15 @@ class Calls:
         self,
         id: str,
         body: models.Change,
+        *,
+        why: str | None = None,
     ) -> models.Job:
         """Moves a job that has not ended to another queue, another priority, or both. A running one goes there
         when it leaves its worker."""
         answer: models.Job = self._call(
             "PATCH",
             f'/api/v1/jobs/{quote(id, safe="")}',
+            params={"why": why},
             json=body,
             repeatable=True,
         )
@@ -478,11 +508,14 @@ class Calls:
     def pause_host(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Claiming:
         """Asks a host to claim nothing more. What it holds goes on."""
         answer: models.Claiming = self._call(
             "POST",
             f'/api/v1/hosts/{quote(id, safe="")}/pause',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -490,6 +523,8 @@ class Calls:
     def pause_job(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Job:
         """Stops the job: a running one at the end of its step, any other at once. It keeps its place. While it
         is paused, the time until which it sleeps goes on, and signals and ends of children that it waits for
@@ -497,6 +532,7 @@ class Calls:
         answer: models.Job = self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/pause',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -504,11 +540,14 @@ class Calls:
     def pause_queue(
         self,
         queue: str,
+        *,
+        why: str | None = None,
     ) -> models.Switch:
         """Stops claims from a queue; running jobs go on. A queue that holds nothing yet can be paused too."""
         answer: models.Switch = self._call(
             "POST",
             f'/api/v1/queues/{quote(queue, safe="")}/pause',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -516,11 +555,14 @@ class Calls:
     def pause_schedule(
         self,
         name: str,
+        *,
+        why: str | None = None,
     ) -> models.Schedule:
         """Pauses a schedule: it does not fire, and what passes meanwhile is not missed."""
         answer: models.Schedule = self._call(
             "POST",
             f'/api/v1/schedules/{quote(name, safe="")}/pause',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -548,11 +590,14 @@ class Calls:
     def purge_queue(
         self,
         queue: str,
+        *,
+        why: str | None = None,
     ) -> models.Purged:
         """Cancels every job that is queued in a queue. Running and scheduled jobs stay."""
         answer: models.Purged = self._call(
             "POST",
             f'/api/v1/queues/{quote(queue, safe="")}/purge',
+            params={"why": why},
         )
         return answer
 
@@ -562,13 +607,14 @@ class Calls:
         body: bytes,
         *,
         force: bool | None = None,
+        why: str | None = None,
     ) -> models.Plugin:
         """Puts a plugin into this host's directory, and answers when it is in service; the other hosts take it
         within seconds. A refused one leaves the version before it in service, and goes nowhere."""
         answer: models.Plugin = self._call(
             "PUT",
             f'/api/v1/plugins/{quote(type, safe="")}',
-            params={"force": force},
+            params={"force": force, "why": why},
             content=body,
             repeatable=True,
         )
@@ -578,12 +624,15 @@ class Calls:
         self,
         type: str,
         body: dict[str, Any],
+        *,
+        why: str | None = None,
     ) -> models.Route:
         """Puts a route in the place of the one there is. It holds within two seconds for every job that has not
         committed a step; a canary begins with its first step."""
         answer: models.Route = self._call(
             "PUT",
             f'/api/v1/routes/{quote(type, safe="")}',
+            params={"why": why},
             json=body,
             repeatable=True,
         )
@@ -593,12 +642,15 @@ class Calls:
         self,
         name: str,
         body: models.ScheduleRequest,
+        *,
+        why: str | None = None,
     ) -> models.Schedule:
         """Creates or replaces a schedule. The same again changes nothing. As long as the fields that say when
         stay the same, the next time does."""
         answer: models.Schedule = self._call(
             "PUT",
             f'/api/v1/schedules/{quote(name, safe="")}',
+            params={"why": why},
             json=body,
             repeatable=True,
         )
@@ -615,12 +667,29 @@ class Calls:
         )
         return answer
 
+    def reencrypt(
+        self,
+        *,
+        cursor: str | None = None,
+        dry_run: bool | None = None,
+        why: str | None = None,
+    ) -> models.Reencrypted:
+        """Encrypts with the active key what another one encrypted, for about a second; running hosts need not
+        stop. Needs the scope `admin`."""
+        answer: models.Reencrypted = self._call(
+            "POST",
+            "/api/v1/keys/reencrypt",
+            params={"cursor": cursor, "dry_run": dry_run, "why": why},
+        )
+        return answer
+
     def replay_job(
         self,
         id: str,
         body: dict[str, Any],
         *,
         wait_ms: int | None = None,
+        why: str | None = None,
         idempotency_key: str | None = None,
     ) -> models.Job:
         """Makes a new job from one that ended. The body holds the fields that are to be different; it may be
@@ -628,7 +697,7 @@ class Calls:
         answer: models.Job = self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/replay',
-            params={"wait_ms": wait_ms},
+            params={"wait_ms": wait_ms, "why": why},
             headers={"Idempotency-Key": idempotency_key},
             json=body,
             keyed=True,
@@ -639,13 +708,14 @@ class Calls:
         self,
         *,
         limit: int | None = None,
+        why: str | None = None,
     ) -> models.Requeued:
         """Puts messages of the dead list back into their Celery queues, the oldest first. Mend first what they
         died of: those that still cannot be taken come back."""
         answer: models.Requeued = self._call(
             "POST",
             "/api/v1/celery/dead/requeue",
-            params={"limit": limit},
+            params={"limit": limit, "why": why},
         )
         return answer
 
@@ -654,23 +724,27 @@ class Calls:
         id: str,
         *,
         from_: int | None = None,
+        why: str | None = None,
     ) -> models.Job:
         """Runs a paused or ended job again, from the beginning or from a kept checkpoint, as its next run."""
         answer: models.Job = self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/restart',
-            params={"from": from_},
+            params={"from": from_, "why": why},
         )
         return answer
 
     def resume_host(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Claiming:
         """Asks a host to claim again."""
         answer: models.Claiming = self._call(
             "POST",
             f'/api/v1/hosts/{quote(id, safe="")}/resume',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -678,6 +752,8 @@ class Calls:
     def resume_job(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Job:
         """Lets a paused job go on from its last checkpoint: it goes back to its queue. One that slept or waited
         sleeps or waits again, unless its time, its signal or the end of its children has come meanwhile. A job
@@ -685,6 +761,7 @@ class Calls:
         answer: models.Job = self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/resume',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -692,11 +769,14 @@ class Calls:
     def resume_queue(
         self,
         queue: str,
+        *,
+        why: str | None = None,
     ) -> models.Switch:
         """Allows claims from a queue again."""
         answer: models.Switch = self._call(
             "POST",
             f'/api/v1/queues/{quote(queue, safe="")}/resume',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -704,11 +784,14 @@ class Calls:
     def resume_schedule(
         self,
         name: str,
+        *,
+        why: str | None = None,
     ) -> models.Schedule:
         """Lets a schedule fire again, from its next time on."""
         answer: models.Schedule = self._call(
             "POST",
             f'/api/v1/schedules/{quote(name, safe="")}/resume',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -716,29 +799,37 @@ class Calls:
     def retry_job(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Job:
         """Lets a failed job go on from its last kept checkpoint, as its next run with all its attempts; from
         the beginning where it keeps none."""
         answer: models.Job = self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/retry',
+            params={"why": why},
         )
         return answer
 
     def retry_workflow(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Job:
         """Runs an ended workflow again, as its next run: what succeeded is kept, the rest runs again."""
         answer: models.Job = self._call(
             "POST",
             f'/api/v1/workflows/{quote(id, safe="")}/retry',
+            params={"why": why},
         )
         return answer
 
     def roll_back_plugin(
         self,
         type: str,
+        *,
+        why: str | None = None,
     ) -> models.Plugin:
         """Makes the version before the active one active again on this host. Jobs of the version that it goes
         back from move with their next commit where the other reads their checkpoints, and pause with an error
@@ -746,18 +837,22 @@ class Calls:
         answer: models.Plugin = self._call(
             "POST",
             f'/api/v1/plugins/{quote(type, safe="")}/rollback',
+            params={"why": why},
         )
         return answer
 
     def run_schedule(
         self,
         name: str,
+        *,
+        why: str | None = None,
     ) -> models.Ran:
         """Runs a schedule now, whether it is paused or not. Its planned times stay as they are; its overlap
         policy holds."""
         answer: models.Ran = self._call(
             "POST",
             f'/api/v1/schedules/{quote(name, safe="")}/run',
+            params={"why": why},
         )
         return answer
 
@@ -780,12 +875,15 @@ class Calls:
         self,
         queue: str,
         body: models.Limits,
+        *,
+        why: str | None = None,
     ) -> models.Standing:
         """Sets the limits of a queue, all of them: what the body leaves away is not limited any more. They hold
         at once; jobs that run already count from their next claim on."""
         answer: models.Standing = self._call(
             "PUT",
             f'/api/v1/queues/{quote(queue, safe="")}/limits',
+            params={"why": why},
             json=body,
             repeatable=True,
         )
@@ -820,12 +918,13 @@ class Calls:
         *,
         wait_ms: int | None = None,
         reveal: bool | None = None,
+        why: str | None = None,
     ) -> models.Job:
         """Shows a job."""
         answer: models.Job = self._call(
             "GET",
             f'/api/v1/jobs/{quote(id, safe="")}',
-            params={"wait_ms": wait_ms, "reveal": reveal},
+            params={"wait_ms": wait_ms, "reveal": reveal, "why": why},
             repeatable=True,
         )
         return answer
@@ -899,11 +998,14 @@ class Calls:
         id: str,
         name: str,
         body: Any,
+        *,
+        why: str | None = None,
     ) -> models.Signalled:
         """Sends a signal to a job; the body is its payload, any JSON, `null` when empty."""
         answer: models.Signalled = self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/signals/{quote(name, safe="")}',
+            params={"why": why},
             json=body,
             repeatable=True,
         )
@@ -934,24 +1036,28 @@ class AsyncCalls:
         dry_run: bool | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        why: str | None = None,
     ) -> models.Stepped:
         """Pauses, resumes, restarts, retries, cancels, deletes or moves the jobs that the filter takes, newest
         first."""
         answer: models.Stepped = await self._call(
             "POST",
             f'/api/v1/jobs/bulk/{quote(action, safe="")}',
-            params={"status": status, "type": type, "queue": queue, "tag": tag, "correlation_id": correlation_id, "error_kind": error_kind, "created_since": created_since, "created_until": created_until, "ended_since": ended_since, "ended_until": ended_until, "to": to, "dry_run": dry_run, "limit": limit, "cursor": cursor},
+            params={"status": status, "type": type, "queue": queue, "tag": tag, "correlation_id": correlation_id, "error_kind": error_kind, "created_since": created_since, "created_until": created_until, "ended_since": ended_since, "ended_until": ended_until, "to": to, "dry_run": dry_run, "limit": limit, "cursor": cursor, "why": why},
         )
         return answer
 
     async def cancel_job(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Job:
         """Ends the job now."""
         answer: models.Job = await self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/cancel',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -1035,11 +1141,14 @@ class AsyncCalls:
     async def delete_job(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> None:
         """Cancels a job if it has not ended, and forgets it with all it kept."""
         await self._call(
             "DELETE",
             f'/api/v1/jobs/{quote(id, safe="")}',
+            params={"why": why},
             answer="none",
             repeatable=True,
         )
@@ -1047,11 +1156,14 @@ class AsyncCalls:
     async def delete_limits(
         self,
         queue: str,
+        *,
+        why: str | None = None,
     ) -> None:
         """Takes the limits of a queue away."""
         await self._call(
             "DELETE",
             f'/api/v1/queues/{quote(queue, safe="")}/limits',
+            params={"why": why},
             answer="none",
             repeatable=True,
         )
@@ -1059,12 +1171,15 @@ class AsyncCalls:
     async def delete_plugin(
         self,
         type: str,
+        *,
+        why: str | None = None,
     ) -> None:
         """Removes a plugin from this host's directory, and from those of all hosts if it was uploaded: the type
         retires. Running jobs end or move."""
         await self._call(
             "DELETE",
             f'/api/v1/plugins/{quote(type, safe="")}',
+            params={"why": why},
             answer="none",
             repeatable=True,
         )
@@ -1072,11 +1187,14 @@ class AsyncCalls:
     async def delete_route(
         self,
         type: str,
+        *,
+        why: str | None = None,
     ) -> None:
         """Removes a route: the active version of the plugin runs the type again."""
         await self._call(
             "DELETE",
             f'/api/v1/routes/{quote(type, safe="")}',
+            params={"why": why},
             answer="none",
             repeatable=True,
         )
@@ -1084,11 +1202,14 @@ class AsyncCalls:
     async def delete_schedule(
         self,
         name: str,
+        *,
+        why: str | None = None,
     ) -> None:
         """Forgets a schedule. Jobs that it made stay."""
         await self._call(
             "DELETE",
             f'/api/v1/schedules/{quote(name, safe="")}',
+            params={"why": why},
             answer="none",
             repeatable=True,
         )
@@ -1096,11 +1217,14 @@ class AsyncCalls:
     async def drain_host(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Draining:
         """Asks a host to claim no more, to release its jobs at the end of their steps, and to stop."""
         answer: models.Draining = await self._call(
             "POST",
             f'/api/v1/hosts/{quote(id, safe="")}/drain',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -1108,12 +1232,15 @@ class AsyncCalls:
     async def forget_error(
         self,
         fingerprint: str,
+        *,
+        why: str | None = None,
     ) -> None:
         """Forgets a group of failures, as when its cause was mended. The next failure of its kind begins a new
         one."""
         await self._call(
             "DELETE",
             f'/api/v1/errors/{quote(fingerprint, safe="")}',
+            params={"why": why},
             answer="none",
             repeatable=True,
         )
@@ -1135,12 +1262,13 @@ class AsyncCalls:
         *,
         step: int | None = None,
         reveal: bool | None = None,
+        why: str | None = None,
     ) -> models.Saved:
         """The newest checkpoint, or that of a step."""
         answer: models.Saved = await self._call(
             "GET",
             f'/api/v1/jobs/{quote(id, safe="")}/checkpoint',
-            params={"step": step, "reveal": reveal},
+            params={"step": step, "reveal": reveal, "why": why},
             repeatable=True,
         )
         return answer
@@ -1180,12 +1308,13 @@ class AsyncCalls:
         from_: int | None = None,
         limit: int | None = None,
         reveal: bool | None = None,
+        why: str | None = None,
     ) -> str:
         """The committed output records of the job's present run, one JSON text per line."""
         answer: str = await self._call(
             "GET",
             f'/api/v1/jobs/{quote(id, safe="")}/output',
-            params={"from": from_, "limit": limit, "reveal": reveal},
+            params={"from": from_, "limit": limit, "reveal": reveal, "why": why},
             answer="text",
             repeatable=True,
         )
@@ -1355,12 +1484,15 @@ class AsyncCalls:
         self,
         id: str,
         body: models.Change,
+        *,
+        why: str | None = None,
     ) -> models.Job:
         """Moves a job that has not ended to another queue, another priority, or both. A running one goes there
         when it leaves its worker."""
         answer: models.Job = await self._call(
             "PATCH",
             f'/api/v1/jobs/{quote(id, safe="")}',
+            params={"why": why},
             json=body,
             repeatable=True,
         )
@@ -1380,11 +1512,14 @@ class AsyncCalls:
     async def pause_host(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Claiming:
         """Asks a host to claim nothing more. What it holds goes on."""
         answer: models.Claiming = await self._call(
             "POST",
             f'/api/v1/hosts/{quote(id, safe="")}/pause',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -1392,6 +1527,8 @@ class AsyncCalls:
     async def pause_job(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Job:
         """Stops the job: a running one at the end of its step, any other at once. It keeps its place. While it
         is paused, the time until which it sleeps goes on, and signals and ends of children that it waits for
@@ -1399,6 +1536,7 @@ class AsyncCalls:
         answer: models.Job = await self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/pause',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -1406,11 +1544,14 @@ class AsyncCalls:
     async def pause_queue(
         self,
         queue: str,
+        *,
+        why: str | None = None,
     ) -> models.Switch:
         """Stops claims from a queue; running jobs go on. A queue that holds nothing yet can be paused too."""
         answer: models.Switch = await self._call(
             "POST",
             f'/api/v1/queues/{quote(queue, safe="")}/pause',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -1418,11 +1559,14 @@ class AsyncCalls:
     async def pause_schedule(
         self,
         name: str,
+        *,
+        why: str | None = None,
     ) -> models.Schedule:
         """Pauses a schedule: it does not fire, and what passes meanwhile is not missed."""
         answer: models.Schedule = await self._call(
             "POST",
             f'/api/v1/schedules/{quote(name, safe="")}/pause',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -1450,11 +1594,14 @@ class AsyncCalls:
     async def purge_queue(
         self,
         queue: str,
+        *,
+        why: str | None = None,
     ) -> models.Purged:
         """Cancels every job that is queued in a queue. Running and scheduled jobs stay."""
         answer: models.Purged = await self._call(
             "POST",
             f'/api/v1/queues/{quote(queue, safe="")}/purge',
+            params={"why": why},
         )
         return answer
 
@@ -1464,13 +1611,14 @@ class AsyncCalls:
         body: bytes,
         *,
         force: bool | None = None,
+        why: str | None = None,
     ) -> models.Plugin:
         """Puts a plugin into this host's directory, and answers when it is in service; the other hosts take it
         within seconds. A refused one leaves the version before it in service, and goes nowhere."""
         answer: models.Plugin = await self._call(
             "PUT",
             f'/api/v1/plugins/{quote(type, safe="")}',
-            params={"force": force},
+            params={"force": force, "why": why},
             content=body,
             repeatable=True,
         )
@@ -1480,12 +1628,15 @@ class AsyncCalls:
         self,
         type: str,
         body: dict[str, Any],
+        *,
+        why: str | None = None,
     ) -> models.Route:
         """Puts a route in the place of the one there is. It holds within two seconds for every job that has not
         committed a step; a canary begins with its first step."""
         answer: models.Route = await self._call(
             "PUT",
             f'/api/v1/routes/{quote(type, safe="")}',
+            params={"why": why},
             json=body,
             repeatable=True,
         )
@@ -1495,12 +1646,15 @@ class AsyncCalls:
         self,
         name: str,
         body: models.ScheduleRequest,
+        *,
+        why: str | None = None,
     ) -> models.Schedule:
         """Creates or replaces a schedule. The same again changes nothing. As long as the fields that say when
         stay the same, the next time does."""
         answer: models.Schedule = await self._call(
             "PUT",
             f'/api/v1/schedules/{quote(name, safe="")}',
+            params={"why": why},
             json=body,
             repeatable=True,
         )
@@ -1517,12 +1671,29 @@ class AsyncCalls:
         )
         return answer
 
+    async def reencrypt(
+        self,
+        *,
+        cursor: str | None = None,
+        dry_run: bool | None = None,
+        why: str | None = None,
+    ) -> models.Reencrypted:
+        """Encrypts with the active key what another one encrypted, for about a second; running hosts need not
+        stop. Needs the scope `admin`."""
+        answer: models.Reencrypted = await self._call(
+            "POST",
+            "/api/v1/keys/reencrypt",
+            params={"cursor": cursor, "dry_run": dry_run, "why": why},
+        )
+        return answer
+
     async def replay_job(
         self,
         id: str,
         body: dict[str, Any],
         *,
         wait_ms: int | None = None,
+        why: str | None = None,
         idempotency_key: str | None = None,
     ) -> models.Job:
         """Makes a new job from one that ended. The body holds the fields that are to be different; it may be
@@ -1530,7 +1701,7 @@ class AsyncCalls:
         answer: models.Job = await self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/replay',
-            params={"wait_ms": wait_ms},
+            params={"wait_ms": wait_ms, "why": why},
             headers={"Idempotency-Key": idempotency_key},
             json=body,
             keyed=True,
@@ -1541,13 +1712,14 @@ class AsyncCalls:
         self,
         *,
         limit: int | None = None,
+        why: str | None = None,
     ) -> models.Requeued:
         """Puts messages of the dead list back into their Celery queues, the oldest first. Mend first what they
         died of: those that still cannot be taken come back."""
         answer: models.Requeued = await self._call(
             "POST",
             "/api/v1/celery/dead/requeue",
-            params={"limit": limit},
+            params={"limit": limit, "why": why},
         )
         return answer
 
@@ -1556,23 +1728,27 @@ class AsyncCalls:
         id: str,
         *,
         from_: int | None = None,
+        why: str | None = None,
     ) -> models.Job:
         """Runs a paused or ended job again, from the beginning or from a kept checkpoint, as its next run."""
         answer: models.Job = await self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/restart',
-            params={"from": from_},
+            params={"from": from_, "why": why},
         )
         return answer
 
     async def resume_host(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Claiming:
         """Asks a host to claim again."""
         answer: models.Claiming = await self._call(
             "POST",
             f'/api/v1/hosts/{quote(id, safe="")}/resume',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -1580,6 +1756,8 @@ class AsyncCalls:
     async def resume_job(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Job:
         """Lets a paused job go on from its last checkpoint: it goes back to its queue. One that slept or waited
         sleeps or waits again, unless its time, its signal or the end of its children has come meanwhile. A job
@@ -1587,6 +1765,7 @@ class AsyncCalls:
         answer: models.Job = await self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/resume',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -1594,11 +1773,14 @@ class AsyncCalls:
     async def resume_queue(
         self,
         queue: str,
+        *,
+        why: str | None = None,
     ) -> models.Switch:
         """Allows claims from a queue again."""
         answer: models.Switch = await self._call(
             "POST",
             f'/api/v1/queues/{quote(queue, safe="")}/resume',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -1606,11 +1788,14 @@ class AsyncCalls:
     async def resume_schedule(
         self,
         name: str,
+        *,
+        why: str | None = None,
     ) -> models.Schedule:
         """Lets a schedule fire again, from its next time on."""
         answer: models.Schedule = await self._call(
             "POST",
             f'/api/v1/schedules/{quote(name, safe="")}/resume',
+            params={"why": why},
             repeatable=True,
         )
         return answer
@@ -1618,29 +1803,37 @@ class AsyncCalls:
     async def retry_job(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Job:
         """Lets a failed job go on from its last kept checkpoint, as its next run with all its attempts; from
         the beginning where it keeps none."""
         answer: models.Job = await self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/retry',
+            params={"why": why},
         )
         return answer
 
     async def retry_workflow(
         self,
         id: str,
+        *,
+        why: str | None = None,
     ) -> models.Job:
         """Runs an ended workflow again, as its next run: what succeeded is kept, the rest runs again."""
         answer: models.Job = await self._call(
             "POST",
             f'/api/v1/workflows/{quote(id, safe="")}/retry',
+            params={"why": why},
         )
         return answer
 
     async def roll_back_plugin(
         self,
         type: str,
+        *,
+        why: str | None = None,
     ) -> models.Plugin:
         """Makes the version before the active one active again on this host. Jobs of the version that it goes
         back from move with their next commit where the other reads their checkpoints, and pause with an error
@@ -1648,18 +1841,22 @@ class AsyncCalls:
         answer: models.Plugin = await self._call(
             "POST",
             f'/api/v1/plugins/{quote(type, safe="")}/rollback',
+            params={"why": why},
         )
         return answer
 
     async def run_schedule(
         self,
         name: str,
+        *,
+        why: str | None = None,
     ) -> models.Ran:
         """Runs a schedule now, whether it is paused or not. Its planned times stay as they are; its overlap
         policy holds."""
         answer: models.Ran = await self._call(
             "POST",
             f'/api/v1/schedules/{quote(name, safe="")}/run',
+            params={"why": why},
         )
         return answer
 
@@ -1682,12 +1879,15 @@ class AsyncCalls:
         self,
         queue: str,
         body: models.Limits,
+        *,
+        why: str | None = None,
     ) -> models.Standing:
         """Sets the limits of a queue, all of them: what the body leaves away is not limited any more. They hold
         at once; jobs that run already count from their next claim on."""
         answer: models.Standing = await self._call(
             "PUT",
             f'/api/v1/queues/{quote(queue, safe="")}/limits',
+            params={"why": why},
             json=body,
             repeatable=True,
         )
@@ -1722,12 +1922,13 @@ class AsyncCalls:
         *,
         wait_ms: int | None = None,
         reveal: bool | None = None,
+        why: str | None = None,
     ) -> models.Job:
         """Shows a job."""
         answer: models.Job = await self._call(
             "GET",
             f'/api/v1/jobs/{quote(id, safe="")}',
-            params={"wait_ms": wait_ms, "reveal": reveal},
+            params={"wait_ms": wait_ms, "reveal": reveal, "why": why},
             repeatable=True,
         )
         return answer
@@ -1801,11 +2002,14 @@ class AsyncCalls:
         id: str,
         name: str,
         body: Any,
+        *,
+        why: str | None = None,
     ) -> models.Signalled:
         """Sends a signal to a job; the body is its payload, any JSON, `null` when empty."""
         answer: models.Signalled = await self._call(
             "POST",
             f'/api/v1/jobs/{quote(id, safe="")}/signals/{quote(name, safe="")}',
+            params={"why": why},
             json=body,
             repeatable=True,
         )

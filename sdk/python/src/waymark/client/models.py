@@ -148,6 +148,7 @@ Entry = TypedDict(
         "forwarded_for": "NotRequired[str | None]",
         "method": "str",
         "path": "str",
+        "why": "NotRequired[str | None]",
         "body": "NotRequired[Any]",
         "status": "int",
         "code": "NotRequired[str | None]",
@@ -424,6 +425,10 @@ class Job(TypedDict):
     failures: NotRequired[list[Attempt]]
     """The last failed attempts, of earlier runs too, oldest first; at most 10. Left out if there were none."""
 
+    history: NotRequired[list[JobHistory]]
+    """What was in its life, of earlier runs too, oldest first; at most 20. Left out of a job that was not more
+    than created and run once."""
+
     retry: NotRequired[dict[str, Any] | None]
     """What was asked for about retries. Left out if that was nothing."""
 
@@ -519,6 +524,33 @@ class JobFailure(TypedDict):
     """Back-trace of the guest, where there is one."""
 
 
+class JobHistory(TypedDict):
+    """Something in a job's life: a stay on a worker that is over, or something that was asked of it."""
+
+    at: str
+    """When it was; of a stay, when it ended."""
+
+    what: str
+    """Of a stay how it ended: `succeeded`, `failed`, `tried again`, `sleeps`, `waits for children`, `waits for
+    a signal`, `paused`, `released`, `cancelled` or `lost`. Else what was asked for: `pause`, `resume`,
+    `restart`, `retry` or `cancel`; a pause stands where it took effect."""
+
+    run: int
+    """The run."""
+
+    since: NotRequired[str | None]
+    """When the stay began; `null`: it is none."""
+
+    by: NotRequired[str | None]
+    """The worker, or who asked; `null` where that is not known."""
+
+    plugin_version: NotRequired[str | None]
+    """Version of the plugin that the run began with."""
+
+    times: int
+    """So many stays of this kind one after the other."""
+
+
 class JobPage(TypedDict):
     """One page of a list."""
 
@@ -595,6 +627,9 @@ class LogLine(TypedDict):
 
     fields: NotRequired[dict[str, Any] | None]
     """A JSON object, where there is one."""
+
+    correlation_id: NotRequired[str | None]
+    """The job's, where it has one."""
 
 
 class Logs(TypedDict):
@@ -942,6 +977,30 @@ class Rate(TypedDict):
     sliding window."""
 
 
+class Reencrypted(TypedDict):
+    """What a step found and did."""
+
+    active: NotRequired[str | None]
+    """Id of the active key; `null` where there is none."""
+
+    jobs: int
+    """Jobs looked at."""
+
+    values: dict[str, int]
+    """Values by the id of the key that they were encrypted with when they were looked at; a job's input with
+    its metadata is one."""
+
+    reencrypted: int
+    """Those of other keys that are encrypted with the active one now."""
+
+    left: int
+    """Those of other keys that stay as they are: it was a dry run, they changed meanwhile, their key is
+    missing, or they lie in a storage that does not answer. Another pass finds them."""
+
+    next_cursor: NotRequired[str | None]
+    """`cursor` of the next step; `null` at the end."""
+
+
 class Requeued(TypedDict):
     """What a requeue did."""
 
@@ -1040,7 +1099,7 @@ class RouteChange(TypedDict):
     """`put`, `delete`, `advance`, `promote`, `hold`, `rollback` or `undo`."""
 
     why: str
-    """Why, with the figures that decided."""
+    """Why, as whoever asked said, or with the figures that decided."""
 
 
 class Routes(TypedDict):
