@@ -7,7 +7,8 @@ from application import app
 
 @app.task(name="proj.add")
 def add(*args, **kwargs):
-    return sum(args) + sum(kwargs.values())
+    """Numbers, or lists of them, which the body of a chord gets."""
+    return sum(sum(one) if isinstance(one, list) else one for one in args) + sum(kwargs.values())
 
 
 @app.task(name="proj.work", bind=True)

@@ -505,7 +505,8 @@ fn callers_notice_nothing_while_a_type_moves_between_old_workers_and_its_plugin_
         serde_json::from_str(said.lines().last().expect("a line")).expect("JSON");
     assert!(told["sent"] > u64::from(seconds) * 10, "{said}");
     assert_eq!((told["twice"], told["wrong"], told["open"]), (0, 0, 0), "{said}");
-    assert_eq!(told["heard"], told["sent"], "{said}");
+    // Tasks that old workers run in place of jobs have ends of their own beside those of the callers.
+    assert!(told["heard"] >= told["sent"], "{said}");
     assert_eq!(arms, ["old", "plugin"].map(str::to_owned).into(), "both ran some");
 }
 
