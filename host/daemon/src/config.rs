@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use waymark_job::{RetryPolicy, State, flow::Limits, redact::Rules};
-use waymark_sandbox::{Setting, http, keyvalue, llm, secrets, sql};
+use waymark_sandbox::{Setting, http, keyvalue, llm, scratch, secrets, sql};
 
 /// All settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -602,6 +602,8 @@ pub enum OnNewVersion {
 pub struct GrantsConfig {
     /// Directories, read-only.
     pub files: Vec<FileGrant>,
+    /// Files that an instance may write below `/scratch`, until it ends. Default: none.
+    pub scratch: Option<scratch::Grant>,
     /// Outbound HTTP. Default: none, which refuses plugins that import `wasi:http`.
     pub http: Option<http::config::Grant>,
     /// Values that are remembered beyond a job. Default: none, which refuses plugins that import `wasi:keyvalue`.
@@ -904,6 +906,15 @@ impl Config {
         let all = std::iter::once(("defaults".to_owned(), Some(&self.defaults.grants)));
         for (table, grants) in types.chain(all) {
             let Some(grants) = grants else { continue };
+            if let Some(grant) = &grants.scratch {
+                grant.check().map_err(|why| anyhow::anyhow!("{table}.grants.scratch.{why}"))?;
+                let taken = |files: &FileGrant| Path::new(&files.guest).starts_with(scratch::GUEST_PATH);
+                anyhow::ensure!(
+                    !grants.files.iter().any(taken),
+                    "{table}.grants.files: {} is where the scratch directory is",
+                    scratch::GUEST_PATH
+                );
+            }
             if let Some(grant) = &grants.http {
                 grant.check(&self.secrets).map_err(|why| anyhow::anyhow!("{table}.grants.http.{why}"))?;
             }
@@ -1003,6 +1014,12 @@ impl Config {
             cancelled_ms: own.cancelled_ms.unwrap_or(self.retention.cancelled_ms),
             results_ms: own.results_ms.or(self.retention.results_ms),
         }
+    }
+
+    /// Where scratch files lie.
+    #[must_use]
+    pub fn scratch_dir(&self) -> PathBuf {
+        self.data.join("scratch")
     }
 
     /// Where compiled plugins are kept.
@@ -1107,6 +1124,20 @@ mod tests {
         let policy = config.policy("x");
         assert_eq!((policy.memory_bytes, policy.step_limit_ms), (1000, 5));
         assert_eq!(config.policy("y").step_limit_ms, 60_000);
+    }
+
+    #[test]
+    fn a_scratch_directory_has_bounds_that_make_sense_and_a_path_of_its_own() {
+        let config = load("[plugins.x.grants.scratch]\nbytes_max = 1048576\n").unwrap();
+        let grant = config.policy("x").grants.scratch.unwrap();
+        assert_eq!((grant.bytes_max, grant.files_max), (1 << 20, 1_000));
+        assert_eq!(config.policy("y").grants.scratch, None);
+        let error = load("[plugins.x.grants.scratch]\nfiles_max = 0\n").unwrap_err().to_string();
+        assert!(error.starts_with("plugins.x.grants.scratch.files_max"), "{error}");
+        let files = "files = [{ guest = \"/scratch/in\", host = \".\" }]";
+        let error = load(&format!("[plugins.x.grants]\nscratch = {{}}\n{files}\n")).unwrap_err().to_string();
+        assert!(error.starts_with("plugins.x.grants.files: /scratch is where"), "{error}");
+        load(&format!("[plugins.x.grants]\n{files}\n")).unwrap();
     }
 
     #[test]

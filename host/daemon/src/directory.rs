@@ -1006,6 +1006,7 @@ pub fn grants(policy: &crate::config::TypePolicy) -> sandbox::Grants {
         files: files
             .map(|grant| sandbox::FileGrant { guest: grant.guest.clone(), host: grant.host.clone() })
             .collect(),
+        scratch: policy.grants.scratch.clone(),
         http: policy.grants.http.clone(),
         keyvalue: policy.grants.keyvalue.clone(),
         config: policy.grants.config.clone(),

@@ -276,11 +276,9 @@ pub fn main() -> ExitCode {
 async fn serve() -> anyhow::Result<()> {
     let Assignment { config, job_type, digest, checkpoints } =
         serde_json::from_reader(std::io::stdin().lock())?;
-    let engine = sandbox::Engine::new(&sandbox::EngineOptions {
-        memory_budget_bytes: 1 << 30,
-        instances_max: 1,
-        pooling: false,
-    })?;
+    let options = sandbox::EngineOptions { memory_budget_bytes: 1 << 30, instances_max: 1, pooling: false };
+    let offer = sandbox::Offer { scratch: Some(config.scratch_dir()), ..sandbox::Offer::default() };
+    let engine = sandbox::Engine::offering(&options, &offer)?;
     let policy = config.policy(&job_type);
     let limits = directory::limits(&config, &job_type);
     let plugin = engine.load(&config.cache_dir(), &digest, limits, directory::grants(&policy))?;

@@ -278,7 +278,7 @@ fn describe(backend: &Backend, component: &Component, imports: &[String]) -> Res
     let meter = Meter::new(Arc::new(Budget::new(DESCRIBE_MEMORY_BYTES)), DESCRIBE_MEMORY_BYTES);
     let mut state = State::new(nobody(), Arc::new(limits), meter, Turns::new(Gate::new(1)));
     if imports.iter().any(|import| import.starts_with("wasi:")) {
-        let wasi = Wasi::new(&crate::Grants::default(), None, &state.logger, false)
+        let wasi = Wasi::new(&crate::Grants::default(), None, None, &state.logger, false)
             .map_err(|error| LoadError::host("WASI", format!("{error:#}")))?;
         state.wasi = Some(Box::new(wasi));
     }

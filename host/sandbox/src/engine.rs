@@ -13,6 +13,7 @@ use crate::{
     sql,
     state::State,
     turns::Gate,
+    wasi::Wasi,
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -25,6 +26,7 @@ use wasmtime::{
     Config, Enabled, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
     component::{HasSelf, Linker},
 };
+use wasmtime_wasi::p2::bindings::filesystem::types;
 use wasmtime_wasi_config::WasiConfig;
 
 /// What can be set.
@@ -95,7 +97,8 @@ const TABLES_PER_INSTANCE: u32 = 8;
 const CORE_INSTANCES_PER_INSTANCE: u32 = 256;
 
 impl Engine {
-    /// Sets Wasmtime up and starts the thread that interrupts guests every 10 ms. Nothing can be granted but files.
+    /// Sets Wasmtime up and starts the thread that interrupts guests every 10 ms. Nothing can be granted but
+    /// files that are read.
     ///
     /// # Errors
     /// The machine does not allow even one instance.
@@ -149,6 +152,10 @@ impl Backend {
         let engine = wasmtime::Engine::new(config)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        // Where it writes, a quota is asked.
+        linker.allow_shadowing(true);
+        types::add_to_linker::<_, HasSelf<Wasi>>(&mut linker, State::wasi)?;
+        linker.allow_shadowing(false);
         Task::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {

@@ -8,7 +8,7 @@
 //! * [`plugin`]: compiled code is loaded, its imports are checked against what was granted.
 //! * [`instance`]: one job in one fresh instance: `start` or `restore`, `step`, `checkpoint`.
 //! * `services` makes ready what an operator configured, [`secrets`] included; each capability is a module of its own:
-//!   [`http`], [`keyvalue`], [`llm`], [`sql`]; `wasi:config` is in `services`.
+//!   [`http`], [`keyvalue`], [`llm`], [`scratch`], [`sql`]; `wasi:config` is in `services`.
 //! * [`calls`] tells of calls that leave the sandbox.
 //! * `turns` says who runs next when guests compute for long.
 //! * `state` holds what the host functions of the contract need, `log` and `wasi` the rest of what a guest can
@@ -33,6 +33,7 @@ pub mod llm;
 mod log;
 mod meter;
 pub mod plugin;
+pub mod scratch;
 pub mod secrets;
 mod services;
 pub mod sql;

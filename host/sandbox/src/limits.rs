@@ -1,6 +1,6 @@
 //! Every bound that a guest meets, and what an operator may grant beyond the contract.
 
-use crate::{http, keyvalue, llm, services::Setting, sql};
+use crate::{http, keyvalue, llm, scratch, services::Setting, sql};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// Limits of one job. All sizes are in bytes.
@@ -72,6 +72,8 @@ fn clamp(bytes: u64) -> usize {
 pub struct Grants {
     /// Directories, read-only, with everything below them.
     pub files: Vec<FileGrant>,
+    /// Files that an instance may write, until it ends.
+    pub scratch: Option<scratch::Grant>,
     /// Outbound HTTP.
     pub http: Option<http::config::Grant>,
     /// Values that are remembered beyond a job.

@@ -211,8 +211,11 @@ impl Engine {
             Some(pre) => pre,
             None => load(&self.inner.on_demand).map_err(damaged)?,
         };
-        let capabilities = self.inner.services.capabilities(&compiled.descriptor.name, &grants);
-        let uses_wasi = compiled.imports.iter().any(|import| import.starts_with("wasi:"));
+        let mut capabilities = self.inner.services.capabilities(&compiled.descriptor.name, &grants);
+        let imports = |prefix: &str| compiled.imports.iter().any(|import| import.starts_with(prefix));
+        let uses_wasi = imports("wasi:");
+        // A directory is made for nobody who cannot see it.
+        capabilities.scratch = capabilities.scratch.filter(|_| imports("wasi:filesystem/"));
         Ok(Plugin {
             inner: Arc::new(Inner {
                 digest: digest.to_owned(),
@@ -276,7 +279,8 @@ impl Plugin {
         let mut state = State::new(context, limits.clone(), meter, Turns::new(engine.gate()));
         state.capabilities = capabilities.clone();
         if *uses_wasi {
-            let wasi = Wasi::new(grants, capabilities.http.clone(), &state.logger, state.context.shadow)
+            let (http, room) = (capabilities.http.clone(), capabilities.scratch.as_deref());
+            let wasi = Wasi::new(grants, http, room, &state.logger, state.context.shadow)
                 .map_err(|error| Fault::Host(format!("{error:#}")))?;
             state.wasi = Some(Box::new(wasi));
         }

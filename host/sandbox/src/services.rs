@@ -6,6 +6,7 @@ use crate::{
     keyvalue::{self, Buckets, Keeper},
     limits::Grants,
     llm::{self, config::Provider, ledger::Ledger},
+    scratch,
     secrets::Secrets,
     sql::{self, config::Connection},
 };
@@ -14,6 +15,7 @@ use rustls_platform_verifier::ConfigVerifierExt as _;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
+    path::PathBuf,
     sync::Arc,
 };
 use wasmtime_wasi_config::WasiConfigVariables;
@@ -31,6 +33,9 @@ pub struct Offer {
     pub ledger: Option<Arc<dyn Ledger>>,
     /// Buckets that all hosts share; none: nothing is kept.
     pub buckets: Option<Arc<dyn Buckets>>,
+    /// Directory below which scratch files lie, on a disk of this machine; none: there are none. What earlier processes
+    /// left there is removed.
+    pub scratch: Option<PathBuf>,
     /// Where capabilities count.
     pub registry: Registry,
 }
@@ -48,6 +53,8 @@ pub(crate) struct Services {
     keyvalue: Arc<keyvalue::Metrics>,
     llm: Arc<llm::Metrics>,
     http: Arc<http::Metrics>,
+    scratch: Arc<scratch::Metrics>,
+    place: Option<Arc<scratch::Place>>,
     databases: HashMap<String, Arc<sql::Database>>,
     sql: Arc<sql::Metrics>,
     secrets: Secrets,
@@ -83,6 +90,7 @@ pub(crate) struct Capabilities {
     pub(crate) http: Option<Arc<http::Outbound>>,
     pub(crate) keyvalue: Option<Arc<Keeper>>,
     pub(crate) llm: Option<Arc<llm::Chat>>,
+    pub(crate) scratch: Option<Arc<scratch::Room>>,
     pub(crate) sql: Option<Arc<sql::Sql>>,
 }
 
@@ -105,6 +113,8 @@ impl Services {
             keyvalue: Arc::new(keyvalue::Metrics::new(&offer.registry).map_err(twice)?),
             llm: Arc::new(llm::Metrics::new(&offer.registry).map_err(twice)?),
             http: Arc::new(http::Metrics::new(&offer.registry).map_err(twice)?),
+            scratch: Arc::new(scratch::Metrics::new(&offer.registry).map_err(twice)?),
+            place: offer.scratch.as_deref().map(|root| Arc::new(scratch::Place::new(root))),
             secrets: offer.secrets.clone(),
             databases: offer.sql.iter().map(database).collect::<Result<_, _>>()?,
             sql: Arc::new(sql::Metrics::new(&offer.registry).map_err(twice)?),
@@ -134,6 +144,15 @@ impl Services {
             let metrics = self.keyvalue.clone();
             Some(Arc::new(Keeper { job_type: job_type.to_owned(), grant: grant.clone(), buckets, metrics }))
         };
+        let room = |grant: &scratch::Grant| {
+            let (place, metrics) = (self.place.clone()?, self.scratch.clone());
+            Some(Arc::new(scratch::Room {
+                job_type: job_type.to_owned(),
+                grant: grant.clone(),
+                place,
+                metrics,
+            }))
+        };
         let told = |(key, setting): (&String, &Setting)| Some((key.clone(), setting.value(&self.secrets)?));
         Capabilities {
             config: Arc::new(grants.config.iter().filter_map(told).collect()),
@@ -141,6 +160,7 @@ impl Services {
             // Also for a plugin that runs without the grant: calls are to fail in words that say what would grant them.
             http: Some(outbound(&grants.http.clone().unwrap_or_default())),
             llm: Some(chat(&grants.llm.clone().unwrap_or_default())),
+            scratch: grants.scratch.as_ref().and_then(room),
             sql: Some(databases()),
         }
     }

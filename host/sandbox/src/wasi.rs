@@ -2,17 +2,18 @@
 //!
 //! Tool chains of other languages import it whether a program uses it or not, so it is always there: clocks and
 //! random numbers work, standard output and error become log lines, there are no arguments, no environment, no
-//! network, and of files only those that the operator granted, read-only.
+//! network, and of files only those that the operator granted: read-only, and a [`scratch`](crate::scratch) directory.
 
 use crate::{
     Grants,
     http::{Http, Outbound},
     log::{Logger, Stream},
+    scratch::{self, Room, Scratch},
     state::State,
 };
 use std::sync::Arc;
 use tokio::io::AsyncWrite;
-use wasmtime::{Result, component::ResourceTable};
+use wasmtime::{Error, Result, component::ResourceTable};
 use wasmtime_wasi::{
     FsPerms, WasiCtx, WasiCtxView, WasiView,
     cli::{IsTerminal, StdoutStream},
@@ -23,6 +24,8 @@ pub(crate) struct Wasi {
     context: WasiCtx,
     pub(crate) table: ResourceTable,
     pub(crate) http: Http,
+    /// Goes last: nothing is open in it any more then.
+    pub(crate) scratch: Option<Scratch>,
 }
 
 /// Streams, files and pollables that a guest may hold at once. Stops a guest that opens files for ever.
@@ -34,10 +37,11 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 
 impl Wasi {
     /// # Errors
-    /// A granted directory cannot be opened.
+    /// A granted directory cannot be opened, or none made for scratch files.
     pub(crate) fn new(
         grants: &Grants,
         outbound: Option<Arc<Outbound>>,
+        room: Option<&Room>,
         logger: &Arc<Logger>,
         shadow: bool,
     ) -> Result<Self> {
@@ -54,9 +58,17 @@ impl Wasi {
                 .preopened_dir(&grant.host, &grant.guest, FsPerms::ReadOnly)
                 .map_err(|error| error.context(format!("the granted directory {}", grant.host.display())))?;
         }
+        let made = room.map(|room| Scratch::new(room, logger)).transpose();
+        let scratch = made.map_err(|error| Error::from(error).context("the scratch directory"))?;
+        if let Some(scratch) = &scratch {
+            builder
+                .preopened_dir(scratch.path(), scratch::GUEST_PATH, FsPerms::ReadWrite)
+                .map_err(|error| error.context("the scratch directory"))?;
+        }
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
-        Ok(Self { context: builder.build(), table, http: Http::new(outbound, logger.clone(), shadow) })
+        let http = Http::new(outbound, logger.clone(), shadow);
+        Ok(Self { context: builder.build(), table, http, scratch })
     }
 }
 
@@ -68,15 +80,21 @@ impl State {
                 context: WasiCtx::builder().build(),
                 table: ResourceTable::new(),
                 http: Http::new(None, self.logger.clone(), self.context.shadow),
+                scratch: None,
             })
         })
     }
 }
 
+impl WasiView for Wasi {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.context, table: &mut self.table }
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let Wasi { context, table, .. } = self.wasi();
-        WasiCtxView { ctx: context, table }
+        self.wasi().ctx()
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) fn offer(config: &Config, store: &Store, registry: &Registry) -> anyh
         sql: config.sql.clone(),
         ledger: Some(Arc::new(Shared(store.clone()))),
         buckets: Some(Arc::new(Shared(store.clone()))),
+        scratch: Some(config.scratch_dir()),
         registry: registry.clone(),
     })
 }

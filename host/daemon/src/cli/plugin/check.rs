@@ -12,7 +12,11 @@ use crate::{
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tempfile::TempDir;
 use waymark_sandbox::{self as sandbox, Compiled, Grants, Limits, LoadError, Plugin};
 
 /// Memory for the job that is run.
@@ -50,6 +54,8 @@ pub(super) struct Accepted {
     pub(super) input_schema: Value,
     pub(super) result_schema: Value,
     validator: jsonschema::Validator,
+    /// Scratch files lie in it as long as the plugin may run.
+    _folder: Arc<TempDir>,
 }
 
 /// Why a host would not take a file.
@@ -208,5 +214,5 @@ async fn load(file: &Path, cache: &Path, granted: &Granted) -> Result<Accepted, 
     let input_schema = schema(&compiled.descriptor.input_schema, "input")?;
     let result_schema = schema(&compiled.descriptor.result_schema, "result")?;
     let validator = jsonschema::validator_for(&input_schema).map_err(|error| bad("input", &error))?;
-    Ok(Accepted { compiled, plugin, input_schema, result_schema, validator })
+    Ok(Accepted { compiled, plugin, input_schema, result_schema, validator, _folder: granted.folder.clone() })
 }

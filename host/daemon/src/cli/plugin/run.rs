@@ -22,13 +22,15 @@ use std::{
     collections::HashMap,
     io::IsTerminal as _,
     num::NonZeroU64,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
+use tempfile::TempDir;
 use waymark_job::{JobError, JobId, Progress};
 use waymark_sandbox::{
-    Effects, Fault, FileGrant, Grants, JobContext, LogLine, Offer, Outcome, Snapshot, secrets::Secrets,
+    Effects, Fault, FileGrant, Grants, JobContext, LogLine, Offer, Outcome, Snapshot, scratch,
+    secrets::Secrets,
 };
 
 /// The job's id: always the same, so that two runs can be compared.
@@ -79,6 +81,9 @@ pub(super) struct Granting {
     /// A directory that the job may read, and where it sees it; /=DIR if that is left out. May be given several times.
     #[arg(long = "grant", value_name = "GUEST=DIR", value_parser = grant)]
     grants: Vec<FileGrant>,
+    /// A directory of so many bytes that the job may write to, as /scratch: a new one for each instance.
+    #[arg(long, value_name = "BYTES")]
+    scratch: Option<u64>,
     /// A host's configuration: the job may reach what that grants to its type, with the connections, language models and
     /// secrets that it names. Answers of models are not kept, and there are no buckets [default: nothing is granted].
     #[arg(long, value_name = "FILE")]
@@ -89,6 +94,9 @@ pub(super) struct Granting {
 pub(super) struct Granted {
     pub(super) offer: Offer,
     files: Vec<FileGrant>,
+    scratch: Option<scratch::Grant>,
+    /// Where scratch files lie, as long as anybody may make some.
+    pub(super) folder: Arc<TempDir>,
     config: Option<Config>,
 }
 
@@ -96,10 +104,18 @@ impl Granting {
     /// Reads the configuration, if there is one.
     ///
     /// # Errors
-    /// It cannot be read, or is wrong.
+    /// It cannot be read, or is wrong; or there is no place for scratch files.
     pub(super) fn read(&self) -> anyhow::Result<Granted> {
         let config =
             self.config.as_deref().map(|file| Config::load(Some(file), Flags::default())).transpose()?;
+        let scratch = self.scratch.map(|bytes_max| scratch::Grant { bytes_max, ..scratch::Grant::default() });
+        if let Some(grant) = &scratch {
+            grant.check().map_err(|why| anyhow::anyhow!("--scratch: {why}"))?;
+            let taken =
+                self.grants.iter().any(|files| Path::new(&files.guest).starts_with(scratch::GUEST_PATH));
+            anyhow::ensure!(!taken, "--grant: {} is where the scratch directory is", scratch::GUEST_PATH);
+        }
+        let folder = Arc::new(tempfile::tempdir()?);
         let offer = match &config {
             None => Offer::default(),
             Some(config) => Offer {
@@ -109,7 +125,8 @@ impl Granting {
                 ..Offer::default()
             },
         };
-        Ok(Granted { offer, files: self.grants.clone(), config })
+        let offer = Offer { scratch: Some(folder.path().to_owned()), ..offer };
+        Ok(Granted { offer, files: self.grants.clone(), scratch, folder, config })
     }
 }
 
@@ -119,6 +136,7 @@ impl Granted {
         let policy = self.config.as_ref().map(|config| config.policy(job_type));
         let mut grants = policy.as_ref().map(directory::grants).unwrap_or_default();
         grants.files.extend(self.files.iter().cloned());
+        grants.scratch = self.scratch.clone().or(grants.scratch);
         grants
     }
 }
