@@ -55,6 +55,14 @@ test("a job is the same however often it crashes", () => {
   assert.deepEqual(made.progress, [{ current: 1, total: 3 }, { current: 2, total: 3 }]);
 });
 
+test("a failure is one for the bindings of a component too", () => {
+  // They look for a property of the exception's own; an exception without it is a trap.
+  const payload = (/** @type {Failure} */ failure) => Object.getOwnPropertyDescriptor(failure, "payload")?.value;
+  assert.deepEqual(payload(Failure.permanent("no")), { tag: "permanent", val: "no" });
+  assert.deepEqual(payload(Failure.retryAfter(1_500, "later")), { tag: "retry-after", val: [1_500n, "later"] });
+  assert.throws(() => Failure.retryAfter(Number.NaN, "later"), Failure);
+});
+
 test("a failed step leaves nothing and is tried again from the last commit", () => {
   const made = run(counter(), { steps: 3, transient_at: 2 });
   assert.deepEqual([made.attempts, made.outputs.length], [2, 3]);

@@ -24,6 +24,9 @@ export class Failure extends Error {
     this.name = "Failure";
     this.kind = kind;
     this.ms = ms;
+    // What the bindings of a component look for on an exception: a property of its own.
+    const val = kind === "retry-after" ? [whole(ms, "a time"), message] : message;
+    Object.defineProperty(this, "payload", { value: { tag: kind, val } });
   }
   static transient(message) {
     return new Failure("transient", message);
@@ -36,11 +39,6 @@ export class Failure extends Error {
   }
   static invalidInput(message) {
     return new Failure("invalid-input", message);
-  }
-  // What the bindings of a component look for on an exception.
-  get payload() {
-    const val = this.kind === "retry-after" ? [whole(this.ms, "a time"), this.message] : this.message;
-    return { tag: this.kind, val };
   }
 }
 
