@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use waymark_tests::{World, binary, guest, root};
+use waymark_tests::{
+    World, binary,
+    endpoint::{Endpoint, Reply},
+    guest, root,
+};
 
 /// Compiling 18 MiB of WebAssembly takes 13 s of processor time, and the compiler stands back for others.
 const LOADED_WITHIN: Duration = Duration::from_secs(200);
@@ -176,6 +180,123 @@ fn a_project_in_c_goes_from_new_to_a_host() {
     let venv = scratch("sdk/c/venv");
     let built = goes_from_new_to_a_host("c", "job.c", &[("WAYMARK_VENV", &venv)], |_| {});
     assert!(built["bytes"].as_u64() < Some(100_000), "{built}");
+}
+
+/// A secret that only the host knows.
+const TOKEN: &str = "t0p-s3cret";
+
+/// Answers questions as a language model, in capitals, and other requests with what was sent.
+fn endpoint() -> Endpoint {
+    Endpoint::start(|asked| {
+        if !asked.line.contains("/chat/completions") {
+            let kind = vec![("x-kind", "echo".to_owned())];
+            return Reply { status: 200, headers: kind, body: asked.body.clone() };
+        }
+        let body: Value = serde_json::from_slice(&asked.body).expect("JSON");
+        let messages = body["messages"].as_array().expect("messages");
+        let question = messages.last().and_then(|last| last["content"].as_str()).expect("a question");
+        let content = match question {
+            "a section" => json!({"risky": true, "reason": "new"}).to_string(),
+            other => other.to_uppercase(),
+        };
+        let answer = json!({
+            "choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+        });
+        Reply::new(200, answer.to_string())
+    })
+}
+
+/// A job type that uses every capability, from its sources in `tests/capabilities` to a real host with real endpoints.
+/// Answers its result.
+fn uses_every_capability(name: &str, language: &str, source: &str, environment: &[(&str, &Path)]) -> Value {
+    let folder = TempDir::new().expect("a folder");
+    let made = plugin(folder.path(), &["new", name, "--lang", language], environment);
+    assert!(made.contains("waymark plugin build"), "{made}");
+    // The tool chain stays for the next time.
+    let work = scratch("sdk/capabilities").join(name);
+    copy(&folder.path().join(name), &work);
+    let sources = root().join("tests/capabilities").join(source);
+    fs::copy(&sources, work.join(sources.file_name().expect("a name"))).expect("the source is copied");
+    let built: Value = serde_json::from_str(&plugin(&work, &["build", "--json"], environment)).expect("JSON");
+    let imports = built["imports"].to_string();
+    for capability in ["wasi:config/", "wasi:http/", "wasi:keyvalue/", "waymark:llm/", "waymark:sql/"] {
+        assert!(imports.contains(capability), "{capability}: {imports}");
+    }
+
+    let (endpoint, elsewhere) = (endpoint(), endpoint());
+    let (secret, database) = (folder.path().join("token"), folder.path().join("notes.db"));
+    fs::write(&secret, TOKEN).expect("the secret");
+    let table = "import sqlite3, sys; notes = sqlite3.connect(sys.argv[1]); \
+                 notes.execute('CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT)'); \
+                 notes.execute(\"INSERT INTO notes VALUES (1, 'one'), (2, 'two'), (3, 'three')\"); notes.commit()";
+    passes(Command::new("python3").args(["-c", table]).arg(&database));
+    let port = endpoint.address.port();
+    let target = format!("host = \"127.0.0.1\", schemes = [\"http\"], ports = [{port}], private = true");
+    let world = World::new(&format!(
+        "[secrets]\ntoken = {{ file = {secret:?} }}\n\
+         [llm.main]\nurl = \"http://{}/v1\"\nmodels.small = {{}}\n\
+         [sql.notes]\nurl = \"sqlite:{}\"\n\
+         [plugins.{name}]\nretry = {{ max_attempts = 1 }}\n\
+         [plugins.{name}.grants]\nconfig = {{ threshold = \"0.5\" }}\nkeyvalue = {{}}\nllm = {{ provider = \"main\" }}\n\
+         sql.notes = {{ write = true }}\nscratch = {{ bytes_max = 131072 }}\n\
+         http = {{ allow = [{{ {target}, secrets = [\"token\"] }}] }}\n",
+        endpoint.address,
+        database.display(),
+    ));
+    let mut host = world.empty_host();
+    host.start();
+    let component = fs::read(work.join(format!("target/{name}.wasm"))).expect("the component");
+    guest::put(&host.plugins, &format!("{name}.wasm"), &component);
+    let loaded = host.plugin(name, "loaded or refused", LOADED_WITHIN, |plugin| plugin["state"].is_string());
+    assert_eq!(loaded["state"], "loaded", "{}", loaded["error"]);
+    let url = format!("http://{}", endpoint.address);
+    let denied = format!("http://{}/", elsewhere.address);
+    let id = host.submit(&json!({"type": name, "input": {"url": url, "denied": denied}}));
+    let result = host.result(&id);
+
+    assert_eq!(result["ask_the_web"], json!([200, "echo", 10_000, "denied"]));
+    assert_eq!(result["ask_a_model"], json!([true, "new", ["ONE", "TWO"], "bad-request"]));
+    let pages = json!([[[1, "one"], [2, "two"]], [[3, "three"]]]);
+    // SQLite has no truth values.
+    assert_eq!(result["read_rows"], json!([["notes"], pages, [null, 1, 7, 0.5, "text"], true]));
+    assert_eq!(result["write_rows"], json!([2, "bad-statement"]));
+    let names = ["jobs", "rate"];
+    let kept = json!([true, null, true, names, 2, false, "0.5", "default", {"threshold": "0.5"}]);
+    assert_eq!(result["keep"], kept);
+    let asked = endpoint.asked();
+    let sent = asked.iter().find(|asked| asked.line == "POST /echo?a=b").expect("the request");
+    assert_eq!(sent.header("authorization"), format!("Bearer {TOKEN}"));
+    assert_eq!(sent.header("content-type"), "application/json");
+    assert!(sent.header("idempotency-key").starts_with(&id), "{sent:?}");
+    assert!(elsewhere.asked().is_empty(), "nothing is sent to where it is not allowed");
+
+    // Not caught, an error of a capability is for the host what it should make of it.
+    let id = host.submit(&json!({"type": name, "input": {"url": url, "denied": denied, "fail": true}}));
+    let error = host.ended(&id)["error"].clone();
+    assert_eq!(error["kind"], "permanent", "{error}");
+    assert!(error["message"].to_string().contains("language model: "), "{error}");
+    result
+}
+
+#[test]
+fn a_job_type_in_python_uses_every_capability_on_a_host() {
+    if let Err(error) = tools() {
+        return not_run(&format!("capabilities in Python: {error}"));
+    }
+    let venv = scratch("sdk/python/venv");
+    let name = "capabilities-python";
+    let result = uses_every_capability(name, "python", "python/job.py", &[("WAYMARK_VENV", &venv)]);
+    let full = json!(["one\ntwo\n", ["large", "rows.txt"], "No space left on device"]);
+    assert_eq!(result["scribble"], full);
+}
+
+#[test]
+fn a_job_type_in_javascript_uses_every_capability_on_a_host() {
+    if let Err(error) = done(Command::new("npm").args(["view", "esbuild@0.25.12", "version"])) {
+        return not_run(&format!("capabilities in JavaScript: {error}"));
+    }
+    uses_every_capability("capabilities-javascript", "js", "javascript/job.js", &[]);
 }
 
 #[test]

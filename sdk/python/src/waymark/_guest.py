@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 from componentize_py_types import Err
-from wit_world.imports import job, types
 
+from ._capability import interface
 from ._context import Context, JobInfo, LogLevel
 from ._job import MIME_TYPE, JobType
 from ._step import AwaitChildren, AwaitSignal, Done, Failure, Progress, RetryAfter, Sleep, milliseconds
+
+job, types = interface("waymark_task", "job"), interface("waymark_task", "types")
 
 LEVELS = {
     "trace": job.Level.TRACE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import re
 import sys
@@ -12,6 +11,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, TypeVar, Union, get_args, get_origin
 
+from ._capability import INSIDE
 from ._context import Context, dump
 from ._shape import ShapeError, read, schema
 from ._step import AwaitChildren, AwaitSignal, Done, InvalidInput, Permanent, Progress, Sleep
@@ -152,7 +152,7 @@ def job(
         made.waymark_job = JobType(
             made, name, version, words, state_version, oldest, input_shape, output_shape, *schemas
         )
-        if importlib.util.find_spec("wit_world") is not None:
+        if INSIDE:
             from ._guest import lifecycle
 
             module = sys.modules[made.__module__]

@@ -53,13 +53,20 @@ const PYTHON: &[File] = &[
     INPUT,
     (".gitignore", b"/target\n__pycache__\n"),
     ("waymark/__init__.py", repository!("sdk/python/src/waymark/__init__.py")),
+    ("waymark/_capability.py", repository!("sdk/python/src/waymark/_capability.py")),
     ("waymark/_context.py", repository!("sdk/python/src/waymark/_context.py")),
     ("waymark/_guest.py", repository!("sdk/python/src/waymark/_guest.py")),
     ("waymark/_items.py", repository!("sdk/python/src/waymark/_items.py")),
     ("waymark/_job.py", repository!("sdk/python/src/waymark/_job.py")),
     ("waymark/_shape.py", repository!("sdk/python/src/waymark/_shape.py")),
     ("waymark/_step.py", repository!("sdk/python/src/waymark/_step.py")),
+    ("waymark/build.py", repository!("sdk/python/src/waymark/build.py")),
+    ("waymark/config.py", repository!("sdk/python/src/waymark/config.py")),
+    ("waymark/http.py", repository!("sdk/python/src/waymark/http.py")),
+    ("waymark/kv.py", repository!("sdk/python/src/waymark/kv.py")),
+    ("waymark/llm.py", repository!("sdk/python/src/waymark/llm.py")),
     ("waymark/py.typed", repository!("sdk/python/src/waymark/py.typed")),
+    ("waymark/sql.py", repository!("sdk/python/src/waymark/sql.py")),
     ("waymark/testing.py", repository!("sdk/python/src/waymark/testing.py")),
 ];
 
@@ -71,8 +78,20 @@ const JS: &[File] = &[
     (".gitignore", b"/target\nnode_modules\n"),
     ("sdk/package.json", template!("js/sdk.json")),
     ("sdk/build.js", repository!("sdk/js/src/job/build.js")),
+    ("sdk/capability.d.ts", repository!("sdk/js/src/job/capability.d.ts")),
+    ("sdk/capability.js", repository!("sdk/js/src/job/capability.js")),
+    ("sdk/config.d.ts", repository!("sdk/js/src/job/config.d.ts")),
+    ("sdk/config.js", repository!("sdk/js/src/job/config.js")),
+    ("sdk/http.d.ts", repository!("sdk/js/src/job/http.d.ts")),
+    ("sdk/http.js", repository!("sdk/js/src/job/http.js")),
     ("sdk/index.d.ts", repository!("sdk/js/src/job/index.d.ts")),
     ("sdk/index.js", repository!("sdk/js/src/job/index.js")),
+    ("sdk/kv.d.ts", repository!("sdk/js/src/job/kv.d.ts")),
+    ("sdk/kv.js", repository!("sdk/js/src/job/kv.js")),
+    ("sdk/llm.d.ts", repository!("sdk/js/src/job/llm.d.ts")),
+    ("sdk/llm.js", repository!("sdk/js/src/job/llm.js")),
+    ("sdk/sql.d.ts", repository!("sdk/js/src/job/sql.d.ts")),
+    ("sdk/sql.js", repository!("sdk/js/src/job/sql.js")),
     ("sdk/testing.d.ts", repository!("sdk/js/src/job/testing.d.ts")),
     ("sdk/testing.js", repository!("sdk/js/src/job/testing.js")),
 ];
@@ -87,8 +106,20 @@ const C: &[File] = &[
     ("sdk/task_component_type.o", repository!("sdk/c/task_component_type.o")),
 ];
 
-/// The contract, as tool chains read it.
-pub(super) const WIT: &[File] = &[("task.wit", repository!("wit/task.wit"))];
+/// The contract and the capabilities, as tool chains read them.
+pub(super) const WIT: &[File] = &[
+    ("task.wit", repository!("wit/task.wit")),
+    ("deps/config/store.wit", repository!("wit/deps/config/store.wit")),
+    ("deps/config/world.wit", repository!("wit/deps/config/world.wit")),
+    ("deps/http/http.wit", repository!("wit/deps/http/http.wit")),
+    ("deps/io/io.wit", repository!("wit/deps/io/io.wit")),
+    ("deps/keyvalue/atomic.wit", repository!("wit/deps/keyvalue/atomic.wit")),
+    ("deps/keyvalue/batch.wit", repository!("wit/deps/keyvalue/batch.wit")),
+    ("deps/keyvalue/store.wit", repository!("wit/deps/keyvalue/store.wit")),
+    ("deps/keyvalue/world.wit", repository!("wit/deps/keyvalue/world.wit")),
+    ("deps/llm/llm.wit", repository!("wit/deps/llm/llm.wit")),
+    ("deps/sql/sql.wit", repository!("wit/deps/sql/sql.wit")),
+];
 
 impl Language {
     /// What a new project holds.

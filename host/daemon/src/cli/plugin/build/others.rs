@@ -26,13 +26,15 @@ struct Place {
     file: PathBuf,
 }
 
-/// Makes the folder `target`, with the contract in it.
+/// Makes the folder `target`, with the contract and the capabilities in it.
 fn place(folder: &Path) -> anyhow::Result<Place> {
     let target = folder.join("target");
     let wit = target.join("wit");
-    fs::create_dir_all(&wit).with_context(|| format!("{} cannot be made", wit.display()))?;
     for (file, bytes) in WIT {
-        fs::write(wit.join(file), bytes).with_context(|| format!("{file} cannot be written"))?;
+        let path = wit.join(file);
+        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+        made.and_then(|()| fs::write(&path, bytes))
+            .with_context(|| format!("{} cannot be written", path.display()))?;
     }
     let file = target.join("job.part.wasm");
     Ok(Place { target, wit, file })
@@ -48,9 +50,19 @@ fn built(folder: &Path, Place { target, file, .. }: Place) -> anyhow::Result<Bui
 pub(super) fn python(folder: &Path, venv: Option<&Path>) -> anyhow::Result<Built> {
     let place = place(folder)?;
     let venv = environment(folder, venv)?;
-    let mut command = Command::new(venv.join("bin/componentize-py"));
-    command.current_dir(folder).arg("-d").arg(&place.wit);
-    command.args(["-w", "task", "componentize", "-p", ".", "job", "-o"]).arg(&place.file);
+    let mut command = if folder.join("waymark/build.py").is_file() {
+        // It finds out which capabilities the component imports.
+        let mut command = Command::new(venv.join("bin/python"));
+        command.args(["-m", "waymark.build", "--wit"]).arg(&place.wit).arg("--out").arg(&place.file);
+        command
+    } else {
+        // A project whose copy of the SDK has none.
+        let mut command = Command::new(venv.join("bin/componentize-py"));
+        command.arg("-d").arg(&place.wit);
+        command.args(["-w", "task", "componentize", "-p", ".", "job", "-o"]).arg(&place.file);
+        command
+    };
+    command.current_dir(folder);
     // What is installed beside componentize-py can be imported too.
     tool(command.env("VIRTUAL_ENV", &venv), "name componentize-py in requirements.txt")?;
     built(folder, place)
