@@ -41,7 +41,7 @@ use std::{
 };
 
 /// Longest wait for anything that should happen. The machine may be busy; nothing that works takes so long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Time between two looks at something that tells nobody when it changes.
 const LOOK_EVERY: Duration = Duration::from_millis(10);

@@ -32,6 +32,10 @@ cargo xtask schemathesis --minutes 10  requests made of the OpenAPI document: no
 cargo xtask scale                      1,000,000 queued jobs, 5,000 queues, 100,000 jobs due in the same second
 WAYMARK_SEED in the environment repeats what a run of soak, model or mixed printed.";
 
+/// Tests that run at once. Most wait for something much of their time, or for their turn to have the machine for themselves;
+/// two cores are busy with three.
+const THREADS: &str = "3";
+
 fn main() -> ExitCode {
     let outcome = match env::args().nth(1).as_deref() {
         Some("demo") => match env::args().nth(2).as_deref() {
@@ -117,7 +121,7 @@ fn test() -> anyhow::Result<()> {
     if not_run.exists() {
         std::fs::remove_file(&not_run)?;
     }
-    run(quick("test").arg("--no-fail-fast"))?;
+    run(quick("test").arg("--no-fail-fast").env("RUST_TEST_THREADS", THREADS))?;
     if let Ok(list) = std::fs::read_to_string(&not_run) {
         println!("not run:\n{list}");
     }
