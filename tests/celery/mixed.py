@@ -81,6 +81,8 @@ while open_ones and time.time() < end:
 time.sleep(2)
 stopping.set()
 thread.join()
+for id, value in open_ones.items():
+    print(f"{id} did not end; {value} expected: {client.get('celery-task-meta-' + id)}")
 counts["twice"] = sum(1 for number in told.values() if number > 1)
 counts["open"] = len(open_ones)
 counts["heard"] = len(told)

@@ -104,7 +104,8 @@ class Capabilities:
         with open(path) as file:
             read = file.read()
         try:
-            with open("/scratch/large", "wb") as large:
+            # A buffered file writes once more when it is closed, and then hears of the closed stream only.
+            with open("/scratch/large", "wb", buffering=0) as large:
                 for _ in range(64):
                     large.write(bytes(4096))
             refused = "nothing"
