@@ -136,9 +136,12 @@ pub struct Submit {
     /// Job type.
     #[arg(value_name = "TYPE")]
     job_type: String,
-    /// Input: JSON, @FILE, or - for standard input.
-    #[arg(long, short, default_value = "{}")]
-    input: String,
+    /// Input: JSON, @FILE, or - for standard input [default: {}].
+    #[arg(value_name = "INPUT", conflicts_with = "input")]
+    given: Option<String>,
+    /// The same.
+    #[arg(long, short, value_name = "INPUT")]
+    input: Option<String>,
     /// Queue [default: the job type's own].
     #[arg(long)]
     queue: Option<String>,
@@ -485,7 +488,11 @@ async fn submit(client: &Client, submit: Submit) -> anyhow::Result<()> {
     });
     put("webhook", webhook);
     let metadata = submit.metadata.map(|argument| raw(&argument, "metadata")).transpose()?;
-    let body = Body { input: raw(&submit.input, "input")?, metadata, rest };
+    let body = Body {
+        input: raw(submit.given.as_ref().or(submit.input.as_ref()).map_or("{}", |text| text), "input")?,
+        metadata,
+        rest,
+    };
     let mut request = client
         .request(Method::POST, "/api/v1/jobs")
         .header("content-type", "application/json")
@@ -854,4 +861,30 @@ async fn checkpoints(client: &Client, id: &str, step: Option<u64>) -> anyhow::Re
         &saved.iter().map(row).collect::<Vec<_>>(),
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        submit: Submit,
+    }
+
+    #[test]
+    fn the_input_stands_behind_the_type_or_has_its_name_before_it() {
+        let read = |words: &[&str]| {
+            let line = Line::try_parse_from([&["submit", "mean"], words].concat());
+            line.map(|line| line.submit.given.or(line.submit.input)).map_err(|error| error.kind())
+        };
+        let input = Some("[1]".to_owned());
+        for words in [&["[1]"][..], &["--input", "[1]"], &["-i", "[1]"]] {
+            assert_eq!(read(words), Ok(input.clone()));
+        }
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["[1]", "-i", "[2]"]), Err(clap::error::ErrorKind::ArgumentConflict));
+    }
 }

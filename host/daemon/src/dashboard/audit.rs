@@ -24,9 +24,9 @@ fn row(now_ms: u64, Listed { at, entry }: &Listed) -> Markup {
     html! {
         tr {
             td.num { (format::ago(now_ms, at.0)) }
-            td { (entry.actor) span.note { (entry.by) } }
+            td { (entry.actor) " " span.note { (entry.by) } }
             td { code { (entry.method) " " (entry.path) } @if let Some(why) = &entry.why { div { (why) } } @if let Some(body) = &entry.body { div.hint { (body.to_string()) } } }
-            td.num { (entry.status) @if let Some(code) = &entry.code { span.note { (code) } } }
+            td.num { (entry.status) @if let Some(code) = &entry.code { " " span.note { (code) } } }
             td.wide { @if let Some(from) = &entry.from { (from) } @else { span.none { "–" } } }
         }
     }

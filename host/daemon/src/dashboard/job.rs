@@ -178,8 +178,8 @@ fn curl(viewer: &Viewer, view: &View) -> Result<String, Problem> {
         fields.into_iter().filter(|(_, value)| !matches!(value.get(), "null" | "[]" | "0")).collect();
     let body = serde_json::to_string(&body).map_err(Problem::internal)?;
     Ok(format!(
-        "curl -X POST {}/api/v1/jobs -H 'content-type: application/json' -d {}",
-        quoted(&viewer.origin),
+        "curl -X POST {} -H 'content-type: application/json' -d {}",
+        quoted(&format!("{}/api/v1/jobs", viewer.origin)),
         quoted(&body)
     ))
 }
