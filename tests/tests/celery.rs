@@ -313,7 +313,7 @@ fn old_workers_run_a_part_of_a_type_and_nothing_is_sent_twice() {
     let job =
         |op: &str, value: Value| json!({"type": "work", "input": {"args": [op], "kwargs": {"value": value}}});
     let slow = eventually("the type is known", PATIENCE, || {
-        let made = host.post("/api/v1/jobs", &job("slow", json!(30)));
+        let made = host.post("/api/v1/jobs", &job("slow", json!(80)));
         (made.status == 201).then(|| made.body["id"].as_str().expect("an id").to_owned())
     });
     std::thread::sleep(Duration::from_secs(2));
@@ -342,16 +342,17 @@ fn old_workers_run_a_part_of_a_type_and_nothing_is_sent_twice() {
 
     let workers = Workers::start(&python, &world);
     let told = host.until(&slow, "told of its progress", |job| job["progress"]["current"].as_u64() > Some(0));
-    assert_eq!((&told["progress"]["total"], &told["progress"]["message"]), (&json!(30), &json!("rows")));
-    drop(workers);
-    std::thread::sleep(Duration::from_secs(1));
-    let workers = Workers::start(&python, &world);
-    assert_eq!(host.result(&slow), json!(["slow", 30, 0]));
+    assert_eq!((&told["progress"]["total"], &told["progress"]["message"]), (&json!(80), &json!("rows")));
     for (number, id) in ids.iter().enumerate() {
         // Whoever ran it, it comes to the same.
         assert_eq!(host.result(id), json!(number + 6));
         assert_eq!(host.job(id)["attempt"], 1);
     }
+    // What a worker of Celery has noted that it has, the next one runs.
+    drop(workers);
+    std::thread::sleep(Duration::from_secs(1));
+    let workers = Workers::start(&python, &world);
+    assert_eq!(host.result(&slow), json!(["slow", 80, 0]));
     let shown = eventually("workers told what they counted", PATIENCE, || {
         let shown = host.get("/api/v1/routes/tasks").expect(200);
         (shown["arms"][0]["attempts"] == old).then_some(shown)
@@ -442,18 +443,20 @@ fn callers_notice_nothing_while_a_type_moves_between_old_workers_and_its_plugin_
     /// How much of the type the plugin runs, each for a quarter of the time, percent.
     const SHARES: [u8; 4] = [10, 100, 0, 100];
     const TASKS_PER_SECOND: &str = "20";
-    /// Somebody is killed so often.
+    /// Somebody is killed so often: whoever starts must have some time to work, on a busy machine too.
     const EVERY: Duration = Duration::from_secs(4);
+    const EVERY_IN_LONG_RUNS: Duration = Duration::from_secs(15);
     let python = match python("5.7") {
         Ok(python) => python,
         Err(why) => return not_run(&format!("Celery 5.7: {why}")),
     };
     let seconds: u32 = env::var("WAYMARK_MIXED_SECONDS")
         .map_or(24, |text| text.parse().expect("WAYMARK_MIXED_SECONDS is a number"));
+    let every = if seconds > 60 { EVERY_IN_LONG_RUNS } else { EVERY };
     let mut random = Random::announced();
     // Workers of Celery that are killed lose what they have taken from Redis and not noted yet: it is sent once more.
     let again =
-        "[plugins.tasks]\nhard_limit_ms = 20000\n[plugins.tasks.retry.kinds.hard-limit]\nretry = true";
+        "[plugins.tasks]\nhard_limit_ms = 30000\n[plugins.tasks.retry.kinds.hard-limit]\nretry = true";
     let world = World::new(&configuration(&format!("result_db = 1\n{again}")));
     let mut hosts: Vec<Host> = (0..2).map(|_| world.host(&["tasks"])).collect();
     let digest = hosts[0].get("/api/v1/plugins/tasks").expect(200)["digest"].clone();
@@ -500,7 +503,7 @@ fn callers_notice_nothing_while_a_type_moves_between_old_workers_and_its_plugin_
             drop(workers);
             workers = Workers::start(&python, &world);
         }
-        std::thread::sleep((begun + turn * EVERY).saturating_duration_since(Instant::now()));
+        std::thread::sleep((begun + turn * every).saturating_duration_since(Instant::now()));
     }
     let said = output(child, Duration::from_secs(seconds.into()) + CALLS_WITHIN);
     println!("{killed:?} killed: two hosts, workers; {said}");
@@ -511,8 +514,7 @@ fn callers_notice_nothing_while_a_type_moves_between_old_workers_and_its_plugin_
         .map(|status| hosts[0].get(&format!("/api/v1/jobs?status={status}")).body["jobs"].clone())
         .into();
     assert_eq!((told["twice"], told["wrong"], told["open"]), (0, 0, 0), "{said}{open:?}");
-    // Tasks that old workers run in place of jobs have ends of their own beside those of the callers.
-    assert!(told["heard"] >= told["sent"], "{said}");
+    assert_eq!(told["heard"], told["sent"], "{said}");
     assert_eq!(arms, ["old", "plugin"].map(str::to_owned).into(), "both ran some");
 }
 

@@ -269,7 +269,7 @@ fn a_host_frozen_beyond_its_lease_overwrites_nothing_when_it_wakes() {
     const SHORT: u64 = 600;
     const LONG: u64 = 4000;
     const ROUNDS_MAX: usize = 5;
-    let world = World::new(
+    let world = World::alone(
         "[worker]\nlease_ms = 1000\nprocesses = 2\n[plugins.counter]\ncheckpoint = { every_steps = 1 }\n",
     );
     let observer = observer(&world, &["counter"]);
