@@ -235,7 +235,7 @@ local function take(one, most)
   local got = 0
   local own, keyed = rules and rules[1], rules and rules[2]
   local star = rules and rules.rules.s == 'cancel_running' and '*' or ''
-  local once = value .. '|' .. star .. '1|' .. one[3]
+  local once = rules and value .. '|' .. star .. '1|' .. one[3]
   -- It keeps its turn behind a limit, unless it was served.
   local function block(scope)
     local served = got > 0 or (one.got or 0) > 0

@@ -186,6 +186,13 @@ local function claim_token(claim) return string.sub(claim, 1, 32) end
 local function claim_worker(claim) return string.match(claim, '^%x+:%-?%d+:([^|]*):%d+') end
 local function claim_place(claim) return string.match(claim, '|(%*?)(%d+)|(.*)$') end
 
+-- Adds a weight to those of a lane's queue and of its key.
+local function weigh(sums, lane, weight)
+  local queue = queue_of(lane)
+  sums[queue] = (sums[queue] or 0) + weight
+  if lane ~= queue then sums[lane] = (sums[lane] or 0) + weight end
+end
+
 -- Claims end: the limits that counted their jobs are told.
 local function release_many(ids, claims)
   -- Those of a line that were claimed together are alike, but for their weight.
@@ -195,9 +202,7 @@ local function release_many(ids, claims)
   for claim, jobs in pairs(alike) do
     local star, weight, lane = claim_place(claim)
     if lane then
-      local queue = queue_of(lane)
-      freed[queue] = (freed[queue] or 0) + weight * jobs
-      if lane ~= queue then freed[lane] = (freed[lane] or 0) + weight * jobs end
+      weigh(freed, lane, weight * jobs)
       starred = starred or star ~= ''
     end
   end

@@ -85,11 +85,7 @@ if verb == 'busy' then
   local known, runs = redis.call('HGETALL', key('busy')), {}
   for _, claim in ipairs(redis.call('HVALS', key('claims'))) do
     local _, weight, lane = claim_place(claim)
-    if lane then
-      local queue = queue_of(lane)
-      runs[queue] = (runs[queue] or 0) + weight
-      if lane ~= queue then runs[lane] = (runs[lane] or 0) + weight end
-    end
+    if lane then weigh(runs, lane, weight) end
   end
   for at = 1, #known, 2 do
     local scope, number = known[at], runs[known[at]] or 0

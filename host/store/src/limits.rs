@@ -175,19 +175,10 @@ impl Store {
     pub async fn blocked(&self) -> Result<BTreeMap<String, u64>, Error> {
         let mut scopes = BTreeMap::new();
         for partition in 0..self.partitions() {
-            let (mut cursor, mut seen) = (0_u64, 0);
-            loop {
-                let mut command = redis::cmd("HSCAN");
-                command.arg(format!("{}blocked", self.head(partition))).arg(cursor).arg("COUNT").arg(500);
-                let (next, page): (u64, Vec<(String, String)>) = self.inner.link.any(&command).await?;
-                seen += page.len();
-                for (_, scope) in page {
-                    *scopes.entry(scope).or_default() += 1;
-                }
-                if next == 0 || seen >= KEYS_MAX {
-                    break;
-                }
-                cursor = next;
+            let blocked = format!("{}blocked", self.head(partition));
+            let blocked: Vec<(String, String)> = self.inner.link.fields(&blocked, KEYS_MAX).await?;
+            for (_, scope) in blocked {
+                *scopes.entry(scope).or_default() += 1;
             }
         }
         Ok(scopes)

@@ -263,6 +263,25 @@ impl Link {
         self.send(Repeat::Safe, command).await
     }
 
+    /// Fields of a hash with their values, a portion per call, until `most` and the rest of a portion were read.
+    pub(crate) async fn fields<T: FromRedisValue>(
+        &self,
+        key: &str,
+        most: usize,
+    ) -> Result<Vec<(String, T)>, RedisError> {
+        let (mut all, mut cursor) = (Vec::new(), 0_u64);
+        loop {
+            let mut command = redis::cmd("HSCAN");
+            command.arg(key).arg(cursor).arg("COUNT").arg(500);
+            let (next, page): (u64, Vec<(String, T)>) = self.any(&command).await?;
+            all.extend(page);
+            if next == 0 || all.len() >= most {
+                return Ok(all);
+            }
+            cursor = next;
+        }
+    }
+
     /// Sends a command.
     pub(crate) async fn send<T: FromRedisValue>(
         &self,

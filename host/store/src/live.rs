@@ -61,17 +61,9 @@ impl Store {
 
     /// Running jobs of a type.
     async fn running(&self, head: &str, job_type: &str) -> Result<BTreeSet<String>, Error> {
-        let (mut claimed, mut cursor) = (Vec::new(), 0_u64);
-        while claimed.len() < CLAIMS_MAX {
-            let mut command = redis::cmd("HSCAN");
-            command.arg(format!("{head}claims")).arg(cursor).arg("COUNT").arg(500);
-            let (next, page): (u64, Vec<(String, String)>) = self.inner.link.any(&command).await?;
-            claimed.extend(page.into_iter().map(|(id, _)| id));
-            cursor = next;
-            if cursor == 0 {
-                break;
-            }
-        }
+        let claims: Vec<(String, redis::Value)> =
+            self.inner.link.fields(&format!("{head}claims"), CLAIMS_MAX).await?;
+        let claimed: Vec<_> = claims.into_iter().map(|(id, _)| id).collect();
         if claimed.is_empty() {
             return Ok(BTreeSet::new());
         }

@@ -20,13 +20,13 @@ impl Store {
         for partition in 0..self.partitions() {
             let head = self.head(partition);
             let mut names = Vec::new();
-            for (name, depth) in self.scan(&format!("{head}depth")).await? {
+            for (name, depth) in self.numbers(&format!("{head}depth")).await? {
                 if depth == 0 {
                     names.push(format!("q{name}"));
                 }
             }
             let mut used = HashSet::new();
-            for (field, jobs) in self.scan(&format!("{head}counts")).await? {
+            for (field, jobs) in self.numbers(&format!("{head}counts")).await? {
                 if jobs != 0 {
                     used.extend(field.rsplit_once('|').map(|(name, _)| name.to_owned()));
                 }
@@ -59,7 +59,7 @@ impl Store {
                 }
                 mended += self.reconcile_all(partition, "counts", &name).await?;
             }
-            for (queue, _) in self.scan(&format!("{}depth", self.head(partition))).await? {
+            for (queue, _) in self.numbers(&format!("{}depth", self.head(partition))).await? {
                 mended += self.reconcile_all(partition, "depth", &queue).await?;
             }
             mended += self.reconcile_all(partition, "busy", "").await?;
@@ -81,18 +81,8 @@ impl Store {
         }
     }
 
-    /// All fields of a hash of numbers, a portion per call.
-    async fn scan(&self, key: &str) -> Result<Vec<(String, i64)>, Error> {
-        let (mut all, mut cursor) = (Vec::new(), 0_u64);
-        loop {
-            let mut command = redis::cmd("HSCAN");
-            command.arg(key).arg(cursor).arg("COUNT").arg(500);
-            let (next, page): (u64, Vec<(String, i64)>) = self.inner.link.any(&command).await?;
-            all.extend(page);
-            if next == 0 {
-                return Ok(all);
-            }
-            cursor = next;
-        }
+    /// All fields of a hash of numbers.
+    async fn numbers(&self, key: &str) -> Result<Vec<(String, i64)>, Error> {
+        Ok(self.inner.link.fields(key, usize::MAX).await?)
     }
 }

@@ -362,21 +362,13 @@ impl Store {
     /// # Errors
     /// The server does not answer.
     pub async fn held(&self, partition: u16, worker: &str) -> Result<Vec<(JobId, String)>, Error> {
-        let mut held = Vec::new();
-        let mut cursor = 0_u64;
-        loop {
-            let mut command = redis::cmd("HSCAN");
-            command.arg(format!("{}claims", self.head(partition))).arg(cursor).arg("COUNT").arg(500);
-            let (next, page): (u64, Vec<(String, String)>) = self.inner.link.any(&command).await?;
-            held.extend(page.iter().filter_map(|(id, claim)| {
-                let (token, owner, _) = pack::read_claim(claim)?;
-                (owner == worker).then_some((JobId::parse(id).ok()?, token.to_owned()))
-            }));
-            if next == 0 {
-                return Ok(held);
-            }
-            cursor = next;
-        }
+        let claims = format!("{}claims", self.head(partition));
+        let claims: Vec<(String, String)> = self.inner.link.fields(&claims, usize::MAX).await?;
+        let held = claims.iter().filter_map(|(id, claim)| {
+            let (token, owner, _) = pack::read_claim(claim)?;
+            (owner == worker).then_some((JobId::parse(id).ok()?, token.to_owned()))
+        });
+        Ok(held.collect())
     }
 
     /// Puts claimed jobs, named with the tokens of their claims, back to the front of their lines: their worker
