@@ -214,22 +214,26 @@ fn is_audited(method: &Method, path: &str, operation: &Operation) -> bool {
     audit::is_kept(method, path) || parameters.any(|parameter| parameter.name == "reveal")
 }
 
-/// Gives every call that the audit log keeps its parameter `why`.
-fn describe_why(document: &mut openapi::OpenApi) {
-    for (path, item) in &mut document.paths.paths {
-        let operations = [
+/// All calls, with method and path.
+fn calls(document: &mut openapi::OpenApi) -> impl Iterator<Item = (Method, &str, &mut Operation)> {
+    document.paths.paths.iter_mut().flat_map(|(path, item)| {
+        let calls = [
             (Method::GET, &mut item.get),
             (Method::PUT, &mut item.put),
             (Method::POST, &mut item.post),
             (Method::PATCH, &mut item.patch),
             (Method::DELETE, &mut item.delete),
         ];
-        for (method, operation) in operations {
-            if let Some(operation) =
-                operation.as_mut().filter(|operation| is_audited(&method, path, operation))
-            {
-                operation.parameters.get_or_insert_default().push(why());
-            }
+        let path = path.as_str();
+        calls.into_iter().filter_map(move |(method, call)| Some((method, path, call.as_mut()?)))
+    })
+}
+
+/// Gives every call that the audit log keeps its parameter `why`.
+fn describe_why(document: &mut openapi::OpenApi) {
+    for (method, path, operation) in calls(document) {
+        if is_audited(&method, path, operation) {
+            operation.parameters.get_or_insert_default().push(why());
         }
     }
 }
@@ -237,25 +241,20 @@ fn describe_why(document: &mut openapi::OpenApi) {
 /// Gives every call the refusals that it may be answered with, each status with the codes that go with it.
 fn describe_refusals(document: &mut openapi::OpenApi) {
     let mut described = BTreeMap::new();
-    for item in document.paths.paths.values_mut() {
-        let looks = item.get.iter_mut().map(|operation| (operation, false));
-        let changes = [&mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
-        let changes = changes.into_iter().flatten().map(|operation| (operation, true));
-        for (operation, is_change) in looks.chain(changes) {
-            let mut codes = own_refusals(operation);
-            codes.extend(common_refusals(operation, is_change));
-            let mut statuses: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-            for code in Code::ALL.iter().filter(|code| codes.contains(code)) {
-                statuses.entry(code.status().as_u16()).or_default().push(*code);
-            }
-            let responses = &mut operation.responses.responses;
-            responses.retain(|status, _| !is_refusal(status));
-            for (status, codes) in statuses {
-                let names: Vec<_> = codes.iter().map(|code| code.name()).collect();
-                let name = names.join(".");
-                responses.insert(status.to_string(), RefOr::Ref(Ref::from_response_name(name.as_str())));
-                described.entry(name).or_insert_with(|| RefOr::T(refusal(&codes)));
-            }
+    for (method, _, operation) in calls(document) {
+        let mut codes = own_refusals(operation);
+        codes.extend(common_refusals(operation, !method.is_safe()));
+        let mut statuses: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+        for code in Code::ALL.iter().filter(|code| codes.contains(code)) {
+            statuses.entry(code.status().as_u16()).or_default().push(*code);
+        }
+        let responses = &mut operation.responses.responses;
+        responses.retain(|status, _| !is_refusal(status));
+        for (status, codes) in statuses {
+            let names: Vec<_> = codes.iter().map(|code| code.name()).collect();
+            let name = names.join(".");
+            responses.insert(status.to_string(), RefOr::Ref(Ref::from_response_name(name.as_str())));
+            described.entry(name).or_insert_with(|| RefOr::T(refusal(&codes)));
         }
     }
     document.components.get_or_insert_default().responses.extend(described);
@@ -343,14 +342,11 @@ mod tests {
     #[test]
     fn every_refusal_that_a_call_names_is_a_code_of_its_status() {
         let mut named = 0;
-        for (path, item) in routes().into_openapi().paths.paths {
-            let operations = [item.get, item.put, item.post, item.patch, item.delete];
-            for (status, response) in
-                operations.into_iter().flatten().flat_map(|operation| operation.responses.responses)
-            {
+        for (_, path, operation) in calls(&mut routes().into_openapi()) {
+            for (status, response) in &operation.responses.responses {
                 assert_ne!(status, "default", "{path}");
                 let RefOr::T(response) = response else { continue };
-                for name in response.description.split(", ").filter(|_| is_refusal(&status)) {
+                for name in response.description.split(", ").filter(|_| is_refusal(status)) {
                     let code = Code::ALL.iter().find(|code| code.name() == name);
                     let expected = code.map(|code| code.status().as_u16().to_string());
                     assert_eq!(expected.as_deref(), Some(status.as_str()), "{path}: {name}");
