@@ -35,7 +35,7 @@ const BODY_BYTES_MAX: usize = 4 << 10;
 /// Longest text of a header or path that an entry keeps, bytes.
 const TEXT_BYTES_MAX: usize = 1 << 10;
 /// Longest reason that is taken, characters.
-pub(super) const WHY_CHARS_MAX: usize = 500;
+pub(crate) const WHY_CHARS_MAX: usize = 500;
 /// What stands for a job's input, which the log does not keep.
 const LEFT_OUT: &str = "(left out)";
 

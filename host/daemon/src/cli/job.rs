@@ -489,7 +489,7 @@ async fn submit(client: &Client, submit: Submit) -> anyhow::Result<()> {
     put("webhook", webhook);
     let metadata = submit.metadata.map(|argument| raw(&argument, "metadata")).transpose()?;
     let body = Body {
-        input: raw(submit.given.as_ref().or(submit.input.as_ref()).map_or("{}", |text| text), "input")?,
+        input: raw(submit.given.as_ref().or(submit.input.as_ref()).map_or("{}", String::as_str), "input")?,
         metadata,
         rest,
     };

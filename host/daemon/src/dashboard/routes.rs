@@ -8,7 +8,7 @@ use super::{
 };
 use crate::api::{
     Problem, Service,
-    audit::Why,
+    audit::{WHY_CHARS_MAX, Why},
     request::Name,
     routes::{Arm, Canary, Shown, Whole, named},
 };
@@ -69,7 +69,7 @@ fn change(viewer: &Viewer) -> Markup {
                 // Whoever presses Enter in the field asks for nothing.
                 button type="submit" disabled hidden {}
                 input type="hidden" name="back" value=(viewer.here);
-                label { span { "Why, for the history" } input type="text" name="why" maxlength="500" autocomplete="off"; }
+                label { span { "Why, for the history" } input type="text" name="why" maxlength=(WHY_CHARS_MAX) autocomplete="off"; }
             }
         }
     }

@@ -434,12 +434,12 @@ impl Job<'_> {
         children: Vec<NewJob>,
     ) -> Commit {
         record.crashes = 0;
-        record.committed_ms = Some(self.claim.now_ms());
+        let now_ms = self.claim.now_ms();
+        record.committed_ms = Some(now_ms);
         record.ran_ms = self.base.ran_ms + self.committed_at.elapsed().as_millis() as u64;
         // Of a job that succeeds at once the rest of the record says it all.
         let at_once = record.past.is_empty() && matches!(then, Then::Succeeded { .. });
         if then != Then::Continue && !at_once {
-            let now_ms = self.claim.now_ms();
             record.left(Past {
                 at_ms: now_ms,
                 what: outcome(&then).to_owned(),
