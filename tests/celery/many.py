@@ -2,32 +2,16 @@
 
 import json
 import sys
-import threading
 import time
 
 import redis
 from application import app, sig
 from celery import chain, chord
+from ends import Ends
 
 SINGLE, CHAINS, CHORDS = (int(word) for word in sys.argv[1:4])
 WAIT = 200
-told = {}
-listener = redis.Redis.from_url(app.conf.result_backend).pubsub()
-listener.psubscribe("celery-task-meta-*")
-stopping = threading.Event()
-
-
-def listen():
-    while not stopping.is_set():
-        message = listener.get_message(timeout=0.2)
-        if message and message["type"] == "pmessage":
-            meta = json.loads(message["data"])
-            if meta["status"] in ("SUCCESS", "FAILURE", "REVOKED"):
-                told[meta["task_id"]] = told.get(meta["task_id"], 0) + 1
-
-
-thread = threading.Thread(target=listen)
-thread.start()
+ends = Ends()
 expected = {}
 with app.producer_pool.acquire() as producer:
     for number in range(SINGLE):
@@ -63,8 +47,7 @@ while open_ones and time.time() < end:
     time.sleep(0.1)
 # What would be told a second time.
 time.sleep(1)
-stopping.set()
-thread.join()
+told = ends.stop()
 ended = sum(1 for _ in client.scan_iter("celery-task-meta-*", count=1000))
 twice = sum(1 for number in told.values() if number > 1)
 print(json.dumps({"ended": ended, "twice": twice, "wrong": wrong + len(open_ones), "heard": len(told)}))

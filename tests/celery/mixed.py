@@ -5,12 +5,12 @@ mixed.py SECONDS TASKS_PER_SECOND
 
 import json
 import sys
-import threading
 import time
 
 import redis
 from application import app, sig
 from celery import chain, chord
+from ends import ENDED, Ends
 
 SECONDS, RATE = float(sys.argv[1]), float(sys.argv[2])
 # What is still open is waited for so long.
@@ -19,55 +19,37 @@ WAIT = 240
 PORTION = 500
 # What is wrong is printed so often.
 SHOWN = 20
-told, open_ones, counts = {}, {}, {"sent": 0, "twice": 0, "wrong": 0}
+open_ones, wrong = {}, 0
 # Ids of all tasks that were sent here. Old workers tell of tasks of their own, some of them again after a death.
 ours = set()
-lock = threading.Lock()
-listener = redis.Redis.from_url(app.conf.result_backend).pubsub()
-listener.psubscribe("celery-task-meta-*")
-stopping = threading.Event()
-
-
-def listen():
-    """Every end that is told; a second one of the same task is what must not be."""
-    while not stopping.is_set():
-        message = listener.get_message(timeout=0.2)
-        if message and message["type"] == "pmessage":
-            meta = json.loads(message["data"])
-            if meta["status"] in ("SUCCESS", "FAILURE", "REVOKED"):
-                told[meta["task_id"]] = told.get(meta["task_id"], 0) + 1
+ends = Ends()
 
 
 def note(result, value):
     """Of the last task of a chain, of the body of a chord, those before it are known as its parents."""
-    with lock:
-        open_ones[result.id] = value
-        while result is not None:
-            ours.update(one.id for one in getattr(result, "results", [result]))
-            result = result.parent
-        counts["sent"] = len(ours)
+    open_ones[result.id] = value
+    while result is not None:
+        ours.update(one.id for one in getattr(result, "results", [result]))
+        result = result.parent
 
 
 def look(client):
     """Which of the open ones have ended."""
-    with lock:
-        ids = list(open_ones)
+    global wrong
+    ids = list(open_ones)
     for start in range(0, len(ids), PORTION):
         part = ids[start : start + PORTION]
         for id, value in zip(part, client.mget(["celery-task-meta-" + id for id in part])):
             meta = json.loads(value) if value else {"status": "PENDING"}
-            if meta["status"] not in ("SUCCESS", "FAILURE", "REVOKED"):
+            if meta["status"] not in ENDED:
                 continue
-            with lock:
-                right = open_ones.pop(id)
+            right = open_ones.pop(id)
             if meta["status"] != "SUCCESS" or meta["result"] != right:
-                counts["wrong"] += 1
-                if counts["wrong"] <= SHOWN:
+                wrong += 1
+                if wrong <= SHOWN:
                     print(f"{right} expected: {meta}", flush=True)
 
 
-thread = threading.Thread(target=listen)
-thread.start()
 client = redis.Redis.from_url(app.conf.result_backend)
 begun, number, looked = time.time(), 0, time.time()
 with app.producer_pool.acquire() as producer:
@@ -88,11 +70,14 @@ while open_ones and time.time() < end:
     time.sleep(0.2)
 # What would be told a second time.
 time.sleep(2)
-stopping.set()
-thread.join()
+told = ends.stop()
 for id, value in list(open_ones.items())[:SHOWN]:
     print(f"{id} did not end; {value} expected: {client.get('celery-task-meta-' + id)}")
-counts["twice"] = sum(1 for id in ours if told.get(id, 0) > 1)
-counts["open"] = len(open_ones)
-counts["heard"] = sum(1 for id in ours if id in told)
+counts = {
+    "sent": len(ours),
+    "heard": sum(1 for id in ours if id in told),
+    "twice": sum(1 for id in ours if told.get(id, 0) > 1),
+    "wrong": wrong,
+    "open": len(open_ones),
+}
 print(json.dumps(counts))
