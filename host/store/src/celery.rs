@@ -11,10 +11,8 @@
 //! is paused; `V` revoked before it came; `L` its queue was full; `D` dead, the body says why; `B` a built-in task,
 //! `J` a chord whose parts are all there, in the shapes of whoever wrote them.
 
-use crate::{Error, NewJob, Store, jobs, pack, seal::Kind};
-use futures_util::StreamExt as _;
+use crate::{Error, NewJob, Store, channels::Channels, jobs, pack, seal::Kind};
 use serde::Deserialize;
-use std::time::Duration;
 use waymark_job::{JobId, Record};
 
 /// Entries of the outbox read at once.
@@ -25,8 +23,6 @@ const SETTLE_MAX: usize = 100;
 const REVOKED_MS: u64 = 10_800_000;
 /// Messages requeued by one script call.
 const REQUEUE_MAX: u64 = 200;
-/// Longest wait before a broken subscription is tried again.
-const RETRY_MAX: Duration = Duration::from_secs(2);
 /// Number and width of a message's arguments, see `celery_take.lua`.
 const TAKE_WIDTH: usize = 14;
 
@@ -606,62 +602,26 @@ impl Store {
     /// Listens to channels, and to the outboxes.
     #[must_use]
     pub fn celery_listen(&self, channels: Vec<String>) -> CeleryListener {
-        CeleryListener { store: self.clone(), channels, stream: None, wait: Duration::ZERO }
+        let outboxes = (0..self.partitions()).map(|partition| format!("{}celery", self.head(partition)));
+        let names = channels.iter().cloned().chain(outboxes).collect();
+        CeleryListener { channels: Channels::new(self, names, Vec::new()), asked: channels }
     }
 }
 
 /// A subscription with a connection of its own, which comes back when it breaks.
 pub struct CeleryListener {
-    store: Store,
-    channels: Vec<String>,
-    stream: Option<redis::aio::PubSubStream>,
-    wait: Duration,
+    channels: Channels,
+    /// Those that are no outboxes.
+    asked: Vec<String>,
 }
 
 impl CeleryListener {
     /// The next text of a channel; `None`: there may be something in an outbox, or texts may have been missed. Waits for
     /// ever; cancel-safe.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
-        loop {
-            if let Some(stream) = &mut self.stream {
-                match stream.next().await {
-                    Some(message)
-                        if message.get_channel_name().ends_with("}:celery") && !self.asked(&message) =>
-                    {
-                        return None;
-                    }
-                    Some(message) => return Some(message.get_payload_bytes().to_vec()),
-                    None => self.stream = None,
-                }
-                continue;
-            }
-            tokio::time::sleep(self.wait).await;
-            match self.open().await {
-                Ok(stream) => {
-                    self.stream = Some(stream);
-                    self.wait = Duration::ZERO;
-                    return None;
-                }
-                Err(error) => {
-                    self.wait = (self.wait * 2).clamp(Duration::from_millis(50), RETRY_MAX);
-                    tracing::debug!(%error, "the subscription is tried again");
-                }
-            }
-        }
-    }
-
-    fn asked(&self, message: &redis::Msg) -> bool {
-        self.channels.iter().any(|channel| channel == message.get_channel_name())
-    }
-
-    async fn open(&self) -> Result<redis::aio::PubSubStream, redis::RedisError> {
-        let (mut sink, stream) = self.store.inner.link.pubsub().await?.split();
-        for channel in &self.channels {
-            sink.subscribe(channel).await?;
-        }
-        for partition in 0..self.store.partitions() {
-            sink.subscribe(format!("{}celery", self.store.head(partition))).await?;
-        }
-        Ok(stream)
+        let message = self.channels.next().await?;
+        let name = message.get_channel_name();
+        let of_outbox = name.ends_with("}:celery") && !self.asked.iter().any(|asked| asked == name);
+        (!of_outbox).then(|| message.get_payload_bytes().to_vec())
     }
 }

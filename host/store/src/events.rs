@@ -1,19 +1,7 @@
 //! What other processes publish: new work, changed jobs, controls.
 
-use crate::{Store, pack};
-use futures_util::StreamExt as _;
-use std::time::{Duration, Instant};
+use crate::{Store, channels::Channels, pack};
 use waymark_job::{JobId, State};
-
-/// Longest wait before a broken subscription is tried again.
-const RETRY_MAX: Duration = Duration::from_secs(2);
-
-/// Longest wait for a subscription to stand.
-const OPEN_MAX: Duration = Duration::from_secs(5);
-/// After so long without a message the server is asked whether it is there: one that vanished says nothing either.
-const QUIET_MAX: Duration = Duration::from_secs(2);
-/// Longest wait for its answer.
-const PONG_MAX: Duration = Duration::from_secs(1);
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,31 +52,27 @@ pub enum Message {
 /// A subscription with a connection of its own, which comes back when it breaks.
 pub struct Subscription {
     store: Store,
-    events: bool,
-    wakes: bool,
-    live: Option<Live>,
-    wait: Duration,
-}
-
-/// A connection that is subscribed.
-struct Live {
-    sink: redis::aio::PubSubSink,
-    stream: redis::aio::PubSubStream,
-    /// When the server said something last.
-    heard: Instant,
+    channels: Channels,
 }
 
 impl Store {
     /// Listens to events and controls.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        Subscription { store: self.clone(), events: true, wakes: false, live: None, wait: Duration::ZERO }
+        self.subscription("ev")
     }
 
     /// Listens to new work and controls: what a worker needs.
     #[must_use]
     pub fn subscribe_work(&self) -> Subscription {
-        Subscription { store: self.clone(), events: false, wakes: true, live: None, wait: Duration::ZERO }
+        self.subscription("wake")
+    }
+
+    /// Listens to controls, and to the channel of this name of each partition.
+    fn subscription(&self, name: &str) -> Subscription {
+        let mut names = vec![self.control_channel()];
+        names.extend((0..self.partitions()).map(|partition| format!("{}{name}", self.head(partition))));
+        Subscription { store: self.clone(), channels: Channels::new(self, names, Vec::new()) }
     }
 }
 
@@ -96,53 +80,11 @@ impl Subscription {
     /// The next message. Waits for ever; cancel-safe.
     pub async fn next(&mut self) -> Message {
         loop {
-            if let Some(live) = &mut self.live {
-                let quiet = QUIET_MAX.saturating_sub(live.heard.elapsed());
-                match tokio::time::timeout(quiet, live.stream.next()).await {
-                    Ok(Some(message)) => {
-                        live.heard = Instant::now();
-                        if let Some(message) = self.read(&message) {
-                            return message;
-                        }
-                    }
-                    Ok(None) => self.live = None,
-                    Err(_) => match tokio::time::timeout(PONG_MAX, live.sink.ping::<redis::Value>()).await {
-                        Ok(Ok(_)) => live.heard = Instant::now(),
-                        _ => self.live = None,
-                    },
-                }
-                continue;
-            }
-            tokio::time::sleep(self.wait).await;
-            let opened = tokio::time::timeout(OPEN_MAX, self.open()).await;
-            let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-            match opened.unwrap_or_else(late) {
-                Ok(live) => {
-                    self.live = Some(live);
-                    self.wait = Duration::ZERO;
-                    return Message::Reconnected;
-                }
-                Err(error) => {
-                    self.wait = (self.wait * 2).clamp(Duration::from_millis(50), RETRY_MAX);
-                    tracing::debug!(%error, "the subscription is tried again");
-                }
+            let Some(message) = self.channels.next().await else { return Message::Reconnected };
+            if let Some(message) = self.read(&message) {
+                return message;
             }
         }
-    }
-
-    async fn open(&self) -> Result<Live, redis::RedisError> {
-        let store = &self.store;
-        let (mut sink, stream) = store.inner.link.pubsub().await?.split();
-        sink.subscribe(store.control_channel()).await?;
-        for partition in 0..store.partitions() {
-            if self.wakes {
-                sink.subscribe(format!("{}wake", store.head(partition))).await?;
-            }
-            if self.events {
-                sink.subscribe(format!("{}ev", store.head(partition))).await?;
-            }
-        }
-        Ok(Live { sink, stream, heard: Instant::now() })
     }
 
     fn read(&self, message: &redis::Msg) -> Option<Message> {

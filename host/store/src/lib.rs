@@ -24,7 +24,7 @@
 //! * `llm`: what hosts share about language models.
 //! * `history`: what the last two days were like.
 //! * `celery`: messages and results of Celery, and the outbox between them and jobs.
-//! * `events`: what other processes publish.
+//! * `events`: what other processes publish. `channels`: how it is listened to.
 //! * `changes`: what happened to all jobs of late.
 //! * `pack`: how records travel. `seal`: encryption of what they hold; `reseal`: by another key.
 
@@ -32,6 +32,7 @@ mod accounts;
 mod apart;
 mod celery;
 mod changes;
+mod channels;
 mod errors;
 mod events;
 mod history;
