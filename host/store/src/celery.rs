@@ -13,6 +13,7 @@
 
 use crate::{Error, NewJob, Store, channels::Channels, jobs, pack, seal::Kind};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use waymark_job::{JobId, Record};
 
 /// Entries of the outbox read at once.
@@ -23,6 +24,8 @@ const SETTLE_MAX: usize = 100;
 const REVOKED_MS: u64 = 10_800_000;
 /// Messages requeued by one script call.
 const REQUEUE_MAX: u64 = 200;
+/// Tasks whose jobs are woken by one script call.
+const WAKE_MAX: usize = 200;
 /// Number and width of a message's arguments, see `celery_take.lua`.
 const TAKE_WIDTH: usize = 14;
 
@@ -552,6 +555,56 @@ impl Store {
         })
     }
 
+    /// Notes for so long which job a task runs for: its end wakes the job.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn celery_note(&self, task: &str, job: &JobId, kept_ms: u64) -> Result<(), Error> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.task_key(task)).arg(job.as_str()).arg("PX").arg(kept_ms);
+        Ok(self.inner.link.any(&command).await?)
+    }
+
+    /// Wakes the jobs that sleep until they look after these tasks again, for the tasks have ended. Those that nothing was
+    /// noted of are others'. Answers for each whether its job looks after it just now, and may sleep again.
+    ///
+    /// # Errors
+    /// The server does not answer; asking again is safe.
+    pub async fn celery_wake(&self, tasks: &[String]) -> Result<Vec<bool>, Error> {
+        let mut looks = vec![false; tasks.len()];
+        if tasks.is_empty() {
+            return Ok(looks);
+        }
+        let mut command = redis::cmd("MGET");
+        for task in tasks {
+            command.arg(self.task_key(task));
+        }
+        let noted: Vec<Option<String>> = self.inner.link.any(&command).await?;
+        let mut jobs: BTreeMap<u16, Vec<(JobId, usize)>> = BTreeMap::new();
+        for (index, noted) in noted.iter().enumerate() {
+            if let Some(id) = noted.as_ref().and_then(|id| JobId::parse(id).ok()) {
+                jobs.entry(id.partition()).or_default().push((id, index));
+            }
+        }
+        for (partition, jobs) in &jobs {
+            for piece in jobs.chunks(WAKE_MAX) {
+                let mut call = self.call(&self.inner.scripts.celery_wake, *partition);
+                for (id, index) in piece {
+                    call.arg(id.as_str()).arg(&tasks[*index]);
+                }
+                let answers: Vec<String> = call.run().await?;
+                for ((_, index), answer) in piece.iter().zip(answers) {
+                    looks[*index] = answer == "L";
+                }
+            }
+        }
+        Ok(looks)
+    }
+
+    fn task_key(&self, task: &str) -> String {
+        self.global(&format!("task:{task}"))
+    }
+
     /// What workers of Celery wrote under a key of the results' database, which may be anything.
     ///
     /// # Errors
@@ -605,6 +658,12 @@ impl Store {
         let outboxes = (0..self.partitions()).map(|partition| format!("{}celery", self.head(partition)));
         let names = channels.iter().cloned().chain(outboxes).collect();
         CeleryListener { channels: Channels::new(self, names, Vec::new()), asked: channels }
+    }
+
+    /// Listens to the channels whose names fit a glob-style pattern.
+    #[must_use]
+    pub fn celery_listen_to_all(&self, pattern: String) -> CeleryListener {
+        CeleryListener { channels: Channels::new(self, Vec::new(), vec![pattern]), asked: Vec::new() }
     }
 }
 

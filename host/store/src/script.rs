@@ -60,6 +60,7 @@ pub(crate) struct Scripts {
     pub(crate) celery_revoke: Script,
     pub(crate) celery_requeue: Script,
     pub(crate) celery_send: Script,
+    pub(crate) celery_wake: Script,
     pub(crate) celery_at: Script,
 }
 
@@ -124,6 +125,7 @@ impl Scripts {
             celery_revoke: script(include_str!("../lua/celery_revoke.lua")),
             celery_requeue: script(include_str!("../lua/celery_requeue.lua")),
             celery_send: script(include_str!("../lua/celery_send.lua")),
+            celery_wake: script(include_str!("../lua/celery_wake.lua")),
             celery_at: script(include_str!("../lua/celery_at.lua")),
         }
     }

@@ -4,12 +4,12 @@
 mod support;
 
 use redis::{Commands as _, Connection};
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 use support::{TYPE, World, job};
 use waymark_job::{Control, Record, SentTask, State, flow};
 use waymark_store::{
     CeleryBroker, CeleryOperation as Operation, CelerySent, CeleryTake, CeleryTaken, CeleryWhat,
-    CommitAnswer, NewJob, Options, Then,
+    CommitAnswer, NewJob, Options, Store, Then,
 };
 
 const AT: CeleryBroker = CeleryBroker { broker: 1, results: 2 };
@@ -391,7 +391,7 @@ async fn whoever_ends_a_job_before_its_task_revokes_that_and_its_end_is_seen_bef
     let mut listener = world.redis.connection();
     let mut heard = listener.as_pubsub();
     heard.subscribe("/1.pidbox").unwrap();
-    heard.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    heard.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let sent = async |task: &str| {
         let held = world.running().await;
         let record = sends(&held.record, task);
@@ -424,4 +424,89 @@ async fn whoever_ends_a_job_before_its_task_revokes_that_and_its_end_is_seen_bef
         assert_eq!(told, format!("drop {task}"));
     }
     world.check_ledger();
+}
+
+#[tokio::test]
+async fn the_end_of_a_task_wakes_the_job_that_sleeps_for_it_and_no_other() {
+    let world = World::new().await;
+    let sent = async |task: &str| {
+        let held = world.running().await;
+        let record = sends(&held.record, task);
+        world.store.celery_note(task, &held.id, 60_000).await.unwrap();
+        world.store.celery_send(AT, &held.id, &held.token, &record, "old", task).await.unwrap();
+        (held, record)
+    };
+    let asleep = async |task: &str| {
+        let (held, record) = sent(task).await;
+        let mut commit = held.then(Then::Sleep { delay_ms: 3_600_000 });
+        commit.record.sent = record.sent;
+        assert_eq!(world.commit(commit).await, CommitAnswer::Done(State::Scheduled));
+        held.id
+    };
+    let woken = asleep("asleep").await;
+    let paused = asleep("paused").await;
+    world.store.control(&paused, Control::Pause, None).await.unwrap();
+    let later = asleep("later").await;
+    world.store.celery_note("earlier", &later, 60_000).await.unwrap();
+    let (cancelled, _) = sent("cancelled").await;
+    world.store.control(&cancelled.id, Control::Cancel, None).await.unwrap();
+    let (looks, _) = sent("looks").await;
+    world.queue(2).await;
+    // Twice the same, and one of somebody else.
+    let tasks = ["asleep", "paused", "earlier", "cancelled", "looks", "asleep", "other"].map(str::to_owned);
+    let answered = world.store.celery_wake(&tasks).await.unwrap();
+    assert_eq!(answered, tasks.map(|task| task == "looks"));
+    for (id, state) in [
+        (&woken, State::Queued),
+        (&paused, State::Paused),
+        (&later, State::Scheduled),
+        (&cancelled.id, State::Cancelled),
+        (&looks.id, State::Running),
+    ] {
+        assert_eq!(world.state(id).await, state);
+    }
+    let next = world.claim(1).await.pop().unwrap();
+    assert_eq!(
+        (next.id, next.record.not_before_ms),
+        (woken, None),
+        "it goes before those that have not begun"
+    );
+    // Nothing was written for the others.
+    world.store.control(&paused, Control::Resume, None).await.unwrap();
+    assert_eq!(world.state(&paused).await, State::Scheduled);
+    assert!(world.store.celery_wake(&[]).await.unwrap().is_empty());
+    world.check_ledger();
+}
+
+#[tokio::test]
+async fn what_is_noted_of_a_task_is_forgotten_by_itself() {
+    let world = World::new().await;
+    let id = world.queue(1).await[0];
+    world.store.celery_note("a", &id, 60_000).await.unwrap();
+    let mut connection = world.redis.connection();
+    let kept_ms: i64 = connection.pttl("{wm}:task:a").unwrap();
+    assert!((1..=60_000).contains(&kept_ms), "{kept_ms}");
+}
+
+#[tokio::test]
+async fn results_are_heard_by_a_pattern_as_soon_as_the_user_of_redis_may_listen() {
+    let world = World::new().await;
+    let mut connection = world.redis.connection();
+    let mut allow = |rule: &str| {
+        redis::cmd("ACL").arg(&["SETUSER", "few", rule]).exec(&mut connection).unwrap();
+    };
+    for rule in ["on", ">secret", "+@all", "~*", "resetchannels"] {
+        allow(rule);
+    }
+    let few = Options::at(&format!("redis://few:secret@127.0.0.1:{}", world.redis.port));
+    let few = Store::connect(few).await.unwrap();
+    let mut listener = few.celery_listen_to_all("app:meta-*".into());
+    let soon = tokio::time::timeout(Duration::from_millis(300), listener.next()).await;
+    assert!(soon.is_err(), "it waits: {soon:?}");
+    allow("&app:meta-*");
+    assert_eq!(listener.next().await, None);
+    for (channel, text) in [("app:other", "no"), ("app:meta-a", "yes")] {
+        world.store.celery_publish(channel, text).await.unwrap();
+    }
+    assert_eq!(listener.next().await.as_deref(), Some(&b"yes"[..]));
 }
