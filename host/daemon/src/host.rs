@@ -2,7 +2,7 @@
 
 use crate::{
     api,
-    celery::Front,
+    celery::{Ends, Front},
     config::Config,
     directory,
     embedded::Embedded,
@@ -207,6 +207,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     background.spawn(crate::task::boxed(routes.put_own(config.clone())));
     background.spawn(crate::task::boxed(spread(store.clone())));
     background.spawn(crate::task::boxed(sharing.run()));
+    if store.can_serve_celery() {
+        let ends = Ends::new(id.clone(), store.clone(), celery.clone());
+        background.spawn(crate::task::boxed(ends.run()));
+    }
     let mut front = None;
     if celery.enabled {
         let input_bytes_max = config.api.input_bytes_max;

@@ -117,6 +117,18 @@ impl Celery {
         format!("{}celery-task-meta-{id}", self.result_prefix())
     }
 
+    /// Glob-style pattern of the channels of all results.
+    pub(crate) fn result_pattern(&self) -> String {
+        let mut pattern = String::new();
+        for letter in self.result_key("").chars() {
+            if matches!(letter, '*' | '?' | '[' | ']' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(letter);
+        }
+        pattern + "*"
+    }
+
     /// Key of what is kept of a group, without the suffixes of its parts.
     pub(crate) fn group_key(&self, id: &str) -> String {
         format!("{}celery-taskset-meta-{id}", self.result_prefix())
@@ -162,6 +174,8 @@ mod tests {
         let with = |prefix: &str| Celery { result_key_prefix: prefix.into(), ..Celery::default() };
         assert_eq!(with("app").group_key("g"), "app_celery-taskset-meta-g");
         assert_eq!(with("app:").result_key("x"), "app:celery-task-meta-x");
+        assert_eq!(plain.result_pattern(), "celery-task-meta-*");
+        assert_eq!(with(r"a*[\?:").result_pattern(), r"a\*\[\\\?:celery-task-meta-*");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! * [`config`], [`mapping`]: which queues, and which job type runs a task on which input.
 //! * [`message`]: kombu's messages. [`outcome`]: results and exceptions. [`canvas`]: what follows a task. Pure.
 //! * [`outgoing`]: the other way, a task that Celery's workers run in place of a job. [`targets`]: routes that send it.
+//!   [`ends`]: how the job hears of its end.
 //! * [`control`]: remote control, so that `app.control`, `celery inspect` and Flower see this host. [`events`]: what it
 //!   tells them unasked.
 //!
@@ -15,6 +16,7 @@
 mod canvas;
 pub mod config;
 mod control;
+mod ends;
 mod events;
 mod mapping;
 mod message;
@@ -22,6 +24,7 @@ mod outcome;
 pub(crate) mod outgoing;
 mod targets;
 
+pub(crate) use ends::Ends;
 pub use mapping::TaskMapping;
 pub(crate) use targets::complete;
 

@@ -156,6 +156,19 @@ pub(crate) fn told(text: Option<&[u8]>) -> Told {
     }
 }
 
+/// The task that a published result is of, where it says that the task has ended. What cannot be read is no such end.
+pub(crate) fn ended(text: &[u8]) -> Option<uuid::Uuid> {
+    #[derive(Deserialize)]
+    struct End {
+        status: String,
+        task_id: String,
+    }
+    let end: End = serde_json::from_slice(text).ok()?;
+    let is_end = matches!(end.status.as_str(), "SUCCESS" | "FAILURE" | "REVOKED");
+    // Another's task may be named in any way; those that were sent from here have this shape.
+    is_end.then(|| uuid::Uuid::parse_str(&end.task_id).ok()).flatten()
+}
+
 /// Progress in the shape of celery-progress.
 fn progress(value: &Value) -> Option<Progress> {
     let number =
@@ -289,6 +302,24 @@ mod tests {
             assert!(
                 matches!(told(Some(broken)), Told::Failed(Fault::Failure(Failure::Permanent(why)), _) if why.contains("result_serializer"))
             );
+        }
+    }
+
+    #[test]
+    fn a_published_end_names_its_task() {
+        let id = task_id(&job().0, 1, 0);
+        let told = |status: &str, task: &str| {
+            ended(json!({"status": status, "result": [1], "task_id": task}).to_string().as_bytes())
+        };
+        for end in ["SUCCESS", "FAILURE", "REVOKED"] {
+            assert_eq!(told(end, &id).map(|task| task.to_string()), Some(id.clone()), "{end}");
+        }
+        for goes in ["PENDING", "RECEIVED", "STARTED", "RETRY", "PROGRESS"] {
+            assert_eq!(told(goes, &id), None, "{goes}");
+        }
+        assert_eq!(told("SUCCESS", "mine"), None);
+        for broken in [&b"\x80\x04pickle"[..], b"{\"status\": \"SUCCESS\", \"result\": NaN}", b"[]"] {
+            assert_eq!(ended(broken), None);
         }
     }
 

@@ -1,7 +1,8 @@
 //! Jobs that workers of Celery run: a task is sent for each attempt, and looked after until it has ended.
 //!
-//! Between two looks the job sleeps, so it holds no slot. That its task was sent stands in the job's record, which is
-//! written by the script that sends it: whoever takes the job next, after a crash too, looks after the same task.
+//! Between two looks the job sleeps, so it holds no slot; the end of its task wakes it where somebody hears of that
+//! (`celery/ends.rs`). That its task was sent stands in the job's record, which is written by the script that sends it:
+//! whoever takes the job next, after a crash too, looks after the same task.
 
 use super::{Effects, Instance, Job, Next, Stop, advance};
 use crate::{
@@ -17,11 +18,13 @@ use waymark_job::{Control, Failure, SentTask};
 use waymark_sandbox::Fault;
 use waymark_store::{CeleryBroker, CelerySent, NewCheckpoint};
 
-/// A task is looked at again after a quarter of the time that it has taken, within these bounds: so its end is seen late by
-/// a quarter of its time at most, and a long one costs few looks.
+/// A task is looked at again after a quarter of the time that it has taken, within these bounds: so an end that nobody heard
+/// of is seen late by a quarter of its time at most, and a long one costs few looks.
 const LOOK_PART: u64 = 4;
 const LOOK_MIN_MS: u64 = 100;
 const LOOK_MAX_MS: u64 = 10_000;
+/// How long it is noted which job a task runs for: while the job sleeps, and some time to spare.
+const NOTE_MS: u64 = 3 * LOOK_MAX_MS;
 
 impl Job<'_> {
     /// Is a task under way in place of this attempt?
@@ -41,6 +44,12 @@ impl Job<'_> {
         let result_bytes_max = policy.result_bytes_max;
         self.set_policy(policy);
         let at = celery::broker(&shared.config.celery, &shared.store);
+        // Before the task is sent, and before the look: no end falls in between.
+        let task = outgoing::task_id(&self.id, self.base.run, self.base.attempt);
+        let noted = async { Ok(shared.store.celery_note(&task, &self.id, NOTE_MS).await) };
+        if let Err(error) = self.unless_dropped(noted).await? {
+            tracing::debug!(job_id = %self.id, %error, "the end of the task is found by looking");
+        }
         let sent = match self.base.sent.clone() {
             Some(sent) => sent,
             None => self.send(at).await?,
