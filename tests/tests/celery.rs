@@ -1,7 +1,7 @@
 //! The Celery front, met by unmodified Celery clients of two versions, in virtual environments of their own; and workers of
 //! Celery that run a part of a type's jobs.
 
-use crate::support::{self, Random, configure, done, not_run, scratch};
+use crate::support::{self, Random, between_ms, configure, done, not_run, scratch};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use std::{
@@ -434,6 +434,49 @@ fn old_workers_run_a_part_of_a_type_and_nothing_is_sent_twice() {
         (&audit["entries"][0]["method"], &audit["entries"][0]["path"]),
         (&json!("PUT"), &json!("/api/v1/routes/tasks"))
     );
+}
+
+/// By looks alone an end is seen up to a quarter of its task's time late: these are old when they end, and their jobs look
+/// at different times.
+#[test]
+fn the_end_of_a_task_of_old_workers_is_seen_at_once() {
+    const JOBS: usize = 12;
+    const APART: Duration = Duration::from_millis(250);
+    const AGE: Duration = Duration::from_secs(12);
+    /// Two of them may be seen later than that, on a machine that has other things to do; by looks alone eight would be.
+    const LATE_MS: i64 = 1_000;
+    const LATE_MAX: usize = 2;
+    let python = match python("5.7") {
+        Ok(python) => python,
+        Err(why) => return not_run(&format!("Celery 5.7: {why}")),
+    };
+    let world = World::alone(&configuration("result_db = 1").replace("enabled = true", "enabled = false"));
+    let host = world.host(&["tasks"]);
+    let celery = json!({"queue": "old", "task": "proj.work"});
+    let route = json!({"targets": [{"arm": "old", "weight": 100, "celery": celery}]}).to_string();
+    let json = [("content-type", "application/json")];
+    host.request("PUT", "/api/v1/routes/work", &json, route.as_bytes()).expect(200);
+    let job = json!({"type": "work", "input": {"args": ["fast"], "kwargs": {}}});
+    let submit = || {
+        std::thread::sleep(APART);
+        eventually("the type is known", PATIENCE, || {
+            let made = host.post("/api/v1/jobs", &job);
+            (made.status == 201).then(|| made.body["id"].as_str().expect("an id").to_owned())
+        })
+    };
+    let ids: Vec<_> = (0..JOBS).map(|_| submit()).collect();
+    // Nobody serves the old queue yet.
+    std::thread::sleep(AGE);
+    let _workers = Workers::start(&python, &world);
+    let late: Vec<_> = ids
+        .iter()
+        .map(|id| {
+            let ended = host.ended(id)["ended_at"].clone();
+            let (_, told) = task_of(&host, &world, id);
+            between_ms(&told["date_done"], &ended)
+        })
+        .collect();
+    assert!(late.iter().filter(|late| **late > LATE_MS).count() <= LATE_MAX, "{late:?} ms");
 }
 
 /// A steady load of tasks, chains and chords for `WAYMARK_MIXED_SECONDS`, 24 by default, while their type is moved to and

@@ -1,5 +1,6 @@
 //! What a caller can do with a job, from its submission to its end.
 
+use crate::support::{at_ms, between_ms};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -51,18 +52,6 @@ fn logged(host: &Client, id: &str, lines: usize) -> Vec<u64> {
         }
         assert!(from.elapsed() < Duration::from_secs(2), "{} of {lines} lines: {steps:?}", steps.len());
     }
-}
-
-/// Milliseconds since midnight; the tests' times are close together.
-fn at_ms(time: &Value) -> i64 {
-    let text = time.as_str().unwrap_or_else(|| panic!("{time} is no time"));
-    let number = |from: usize, to: usize| text[from..to].parse::<i64>().expect("a number");
-    ((number(11, 13) * 60 + number(14, 16)) * 60 + number(17, 19)) * 1000 + number(20, 23)
-}
-
-/// From one time to the next one, across midnight too.
-fn between_ms(from: &Value, to: &Value) -> i64 {
-    (at_ms(to) - at_ms(from)).rem_euclid(86_400_000)
 }
 
 fn hold(host: &Client, queue: &str) {

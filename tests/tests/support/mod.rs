@@ -1,5 +1,6 @@
 //! What several test files share beyond the harness.
 
+use serde_json::Value;
 use std::{
     env, fs,
     io::Write as _,
@@ -116,4 +117,16 @@ pub(crate) fn node_packages(folder: &Path) -> Result<(), String> {
         fs::copy(&lock, &ready).map_err(|error| error.to_string())?;
     }
     done(Command::new("node").arg("--version")).map(drop)
+}
+
+/// Milliseconds since midnight; the tests' times are close together.
+pub(crate) fn at_ms(time: &Value) -> i64 {
+    let text = time.as_str().unwrap_or_else(|| panic!("{time} is no time"));
+    let number = |from: usize, to: usize| text[from..to].parse::<i64>().expect("a number");
+    ((number(11, 13) * 60 + number(14, 16)) * 60 + number(17, 19)) * 1000 + number(20, 23)
+}
+
+/// From one time to the next one, across midnight too.
+pub(crate) fn between_ms(from: &Value, to: &Value) -> i64 {
+    (at_ms(to) - at_ms(from)).rem_euclid(86_400_000)
 }
