@@ -486,9 +486,9 @@ impl Service {
                 }
             }
         }
-        let policy = self.config.policy(&name);
+        let grants = self.config.policy(&name).grants;
         self.engine
-            .load(&cache, &compiled.digest, limits(&self.config, &name), grants(&policy))
+            .load(&cache, &compiled.digest, limits(&self.config, &name), grants.clone())
             .map_err(|error| Error::new(error.code(), error.to_string()))?;
         let schema = |text: &str, what: &str| {
             serde_json::from_str::<serde_json::Value>(text).map_err(|error| {
@@ -530,7 +530,7 @@ impl Service {
             input_schema: Some(input_schema),
             result_schema: Some(result_schema),
             imports: compiled.imports.clone(),
-            capabilities: capabilities(descriptor, &compiled.imports, &grants(&policy)),
+            capabilities: capabilities(descriptor, &compiled.imports, &grants),
             bytes: size,
             loaded_at: Some(now),
             error: None,
@@ -576,10 +576,10 @@ impl Service {
             })?;
             (versions.get(at).map(|version| version.digest.clone()), before.clone())
         };
-        let policy = self.config.policy(name);
+        let grants = self.config.policy(name).grants;
         let plugin = self
             .engine
-            .load(&self.config.cache_dir(), &before.digest, limits(&self.config, name), grants(&policy))
+            .load(&self.config.cache_dir(), &before.digest, limits(&self.config, name), grants)
             .map_err(|error| Error::new(error.code(), error.to_string()))?;
         let descriptor = plugin.descriptor();
         let schema = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
@@ -996,21 +996,4 @@ pub fn capabilities(
         },
     };
     sandbox::plugin::capabilities(descriptor, imports, grants).into_iter().map(told).collect()
-}
-
-/// The grants of a policy, in the sandbox's words.
-#[must_use]
-pub fn grants(policy: &crate::config::TypePolicy) -> sandbox::Grants {
-    let files = policy.grants.files.iter();
-    sandbox::Grants {
-        files: files
-            .map(|grant| sandbox::FileGrant { guest: grant.guest.clone(), host: grant.host.clone() })
-            .collect(),
-        scratch: policy.grants.scratch.clone(),
-        http: policy.grants.http.clone(),
-        keyvalue: policy.grants.keyvalue.clone(),
-        config: policy.grants.config.clone(),
-        llm: policy.grants.llm.clone(),
-        sql: policy.grants.sql.clone(),
-    }
 }

@@ -279,9 +279,9 @@ async fn serve() -> anyhow::Result<()> {
     let options = sandbox::EngineOptions { memory_budget_bytes: 1 << 30, instances_max: 1, pooling: false };
     let offer = sandbox::Offer { scratch: Some(config.scratch_dir()), ..sandbox::Offer::default() };
     let engine = sandbox::Engine::offering(&options, &offer)?;
-    let policy = config.policy(&job_type);
+    let grants = config.policy(&job_type).grants;
     let limits = directory::limits(&config, &job_type);
-    let plugin = engine.load(&config.cache_dir(), &digest, limits, directory::grants(&policy))?;
+    let plugin = engine.load(&config.cache_dir(), &digest, limits, grants)?;
     let mut output = std::io::stdout().lock();
     for Copied { of, mime_type, state_version, state } in checkpoints {
         let snapshot = sandbox::Snapshot { mime_type, state_version, state: BASE64.decode(state)? };

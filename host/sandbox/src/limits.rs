@@ -1,7 +1,11 @@
 //! Every bound that a guest meets, and what an operator may grant beyond the contract.
 
 use crate::{http, keyvalue, llm, scratch, services::Setting, sql};
-use std::{collections::BTreeMap, path::PathBuf};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// Limits of one job. All sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,30 +71,52 @@ fn clamp(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// What the operator grants a job type beyond the contract.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What an operator grants a job type beyond the contract, under `[plugins.<type>.grants]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Grants {
-    /// Directories, read-only, with everything below them.
+    /// Directories, read-only, with everything below them. Default: none.
     pub files: Vec<FileGrant>,
-    /// Files that an instance may write, until it ends.
+    /// Files that an instance may write below [`scratch::GUEST_PATH`], until it ends. Default: none.
     pub scratch: Option<scratch::Grant>,
-    /// Outbound HTTP.
+    /// Outbound HTTP. Default: none, which refuses plugins that import `wasi:http`.
     pub http: Option<http::config::Grant>,
-    /// Values that are remembered beyond a job.
+    /// Values that are remembered beyond a job. Default: none, which refuses plugins that import `wasi:keyvalue`.
     pub keyvalue: Option<keyvalue::Grant>,
-    /// What the operator tells the job type, by key.
+    /// What the job type is told, by key. Default: nothing, which refuses plugins that import `wasi:config`.
     pub config: BTreeMap<String, Setting>,
-    /// Language models.
+    /// Language models. Default: none, which refuses plugins that import `waymark:llm`.
     pub llm: Option<llm::config::Grant>,
-    /// Databases, by the name of their connection.
+    /// Databases, by the name of their connection. Default: none, which refuses plugins that import `waymark:sql`.
     pub sql: BTreeMap<String, sql::config::Grant>,
 }
 
+impl Grants {
+    /// Is the scratch directory within its bounds, and not where directories are that may be read?
+    ///
+    /// # Errors
+    /// It is not; the message begins with the key.
+    pub fn check_scratch(&self) -> Result<(), String> {
+        let Some(grant) = &self.scratch else { return Ok(()) };
+        grant.check().map_err(|why| format!("scratch.{why}"))?;
+        if self.files.iter().any(|files| Path::new(&files.guest).starts_with(scratch::GUEST_PATH)) {
+            return Err(format!("files: {} is where the scratch directory is", scratch::GUEST_PATH));
+        }
+        Ok(())
+    }
+}
+
 /// One directory that jobs may read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FileGrant {
-    /// Path under which the guest sees it, such as `/data`.
+    /// Path under which the guest sees it, such as `/data`. Default `/`.
+    #[serde(default = "root")]
     pub guest: String,
     /// Directory on the host.
     pub host: PathBuf,
+}
+
+fn root() -> String {
+    "/".into()
 }

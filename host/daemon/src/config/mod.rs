@@ -18,7 +18,7 @@ pub use redaction::Redaction;
 pub use retention::{Retention, TypeRetention};
 pub use store::{Encryption, EncryptionKey, Redis, Results};
 pub use telemetry::Telemetry;
-pub use types::{Checkpoint, FileGrant, GrantsConfig, OnNewVersion, TypeOverride, TypePolicy};
+pub use types::{Checkpoint, OnNewVersion, TypeOverride, TypePolicy};
 pub use webhooks::{Delivery, Endpoint};
 pub use worker::Worker;
 

@@ -2,12 +2,8 @@
 
 use super::{Config, TypeRetention};
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
 use waymark_job::RetryPolicy;
-use waymark_sandbox::{Setting, http, keyvalue, llm, scratch, sql};
+use waymark_sandbox::{Grants, Setting};
 
 /// What holds for a job type.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,7 +30,7 @@ pub struct TypePolicy {
     /// What becomes of jobs that run when another version of the plugin comes into service. Default `finish`.
     pub on_new_version: OnNewVersion,
     /// What jobs of this type may use beyond the contract.
-    pub grants: GrantsConfig,
+    pub grants: Grants,
 }
 
 impl Default for TypePolicy {
@@ -50,7 +46,7 @@ impl Default for TypePolicy {
             checkpoint: Checkpoint::default(),
             retry: RetryPolicy::default(),
             on_new_version: OnNewVersion::default(),
-            grants: GrantsConfig::default(),
+            grants: Grants::default(),
         }
     }
 }
@@ -64,41 +60,6 @@ pub enum OnNewVersion {
     Finish,
     /// They move with their next commit, each if the new version reads its checkpoint.
     Migrate,
-}
-
-/// What is granted beyond the contract.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GrantsConfig {
-    /// Directories, read-only.
-    pub files: Vec<FileGrant>,
-    /// Files that an instance may write below `/scratch`, until it ends. Default: none.
-    pub scratch: Option<scratch::Grant>,
-    /// Outbound HTTP. Default: none, which refuses plugins that import `wasi:http`.
-    pub http: Option<http::config::Grant>,
-    /// Values that are remembered beyond a job. Default: none, which refuses plugins that import `wasi:keyvalue`.
-    pub keyvalue: Option<keyvalue::Grant>,
-    /// What job types are told, by key. Default: nothing, which refuses plugins that import `wasi:config`.
-    pub config: BTreeMap<String, Setting>,
-    /// Language models. Default: none, which refuses plugins that import `waymark:llm`.
-    pub llm: Option<llm::config::Grant>,
-    /// Databases, by the name of their connection. Default: none, which refuses plugins that import `waymark:sql`.
-    pub sql: BTreeMap<String, sql::config::Grant>,
-}
-
-/// A directory that a job type may read.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileGrant {
-    /// The path that the guest sees. Default `/`.
-    #[serde(default = "root")]
-    pub guest: String,
-    /// The directory on this host.
-    pub host: PathBuf,
-}
-
-fn root() -> String {
-    "/".into()
 }
 
 /// When a checkpoint is committed; always on pause, drain, sleep, wait and end besides. One key of the two.
@@ -161,7 +122,7 @@ pub struct TypeOverride {
     /// See [`TypePolicy::on_new_version`].
     pub on_new_version: Option<OnNewVersion>,
     /// See [`TypePolicy::grants`].
-    pub grants: Option<GrantsConfig>,
+    pub grants: Option<Grants>,
     /// How long ended jobs of this type are kept.
     pub retention: TypeRetention,
     /// Fields of inputs that people are not shown, besides [`super::Redaction::fields`].
@@ -222,16 +183,8 @@ impl Config {
         Ok(())
     }
 
-    fn check_grants(&self, table: &str, grants: &GrantsConfig) -> anyhow::Result<()> {
-        if let Some(grant) = &grants.scratch {
-            grant.check().map_err(|why| anyhow::anyhow!("{table}.grants.scratch.{why}"))?;
-            let taken = |files: &FileGrant| Path::new(&files.guest).starts_with(scratch::GUEST_PATH);
-            anyhow::ensure!(
-                !grants.files.iter().any(taken),
-                "{table}.grants.files: {} is where the scratch directory is",
-                scratch::GUEST_PATH
-            );
-        }
+    fn check_grants(&self, table: &str, grants: &Grants) -> anyhow::Result<()> {
+        grants.check_scratch().map_err(|why| anyhow::anyhow!("{table}.grants.{why}"))?;
         if let Some(grant) = &grants.http {
             grant.check(&self.secrets).map_err(|why| anyhow::anyhow!("{table}.grants.http.{why}"))?;
         }

@@ -128,7 +128,7 @@ impl Plugins {
                         &shared.config.cache_dir(),
                         &load.digest,
                         directory::limits(&shared.config, &load.name),
-                        directory::grants(&policy),
+                        policy.grants.clone(),
                     );
                     match loaded {
                         Ok(plugin) => Arc::new(Version {

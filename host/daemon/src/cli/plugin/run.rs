@@ -11,7 +11,7 @@ use super::{
 use crate::{
     cli::{client::pretty, job::text_of, table::say},
     config::{Config, Flags},
-    directory, worker,
+    worker,
 };
 use anyhow::Context as _;
 use clap::Args;
@@ -22,7 +22,7 @@ use std::{
     collections::HashMap,
     io::IsTerminal as _,
     num::NonZeroU64,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -93,8 +93,8 @@ pub(super) struct Granting {
 /// Grants by job type, and what they speak of.
 pub(super) struct Granted {
     pub(super) offer: Offer,
-    files: Vec<FileGrant>,
-    scratch: Option<scratch::Grant>,
+    /// What is granted to all of them.
+    own: Grants,
     /// Where scratch files lie, as long as anybody may make some.
     pub(super) folder: Arc<TempDir>,
     config: Option<Config>,
@@ -109,12 +109,8 @@ impl Granting {
         let config =
             self.config.as_deref().map(|file| Config::load(Some(file), Flags::default())).transpose()?;
         let scratch = self.scratch.map(|bytes_max| scratch::Grant { bytes_max, ..scratch::Grant::default() });
-        if let Some(grant) = &scratch {
-            grant.check().map_err(|why| anyhow::anyhow!("--scratch: {why}"))?;
-            let taken =
-                self.grants.iter().any(|files| Path::new(&files.guest).starts_with(scratch::GUEST_PATH));
-            anyhow::ensure!(!taken, "--grant: {} is where the scratch directory is", scratch::GUEST_PATH);
-        }
+        let own = Grants { files: self.grants.clone(), scratch, ..Grants::default() };
+        own.check_scratch().map_err(|why| anyhow::anyhow!("--grant, --scratch: {why}"))?;
         let folder = Arc::new(tempfile::tempdir()?);
         let offer = match &config {
             None => Offer::default(),
@@ -126,7 +122,7 @@ impl Granting {
             },
         };
         let offer = Offer { scratch: Some(folder.path().to_owned()), ..offer };
-        Ok(Granted { offer, files: self.grants.clone(), scratch, folder, config })
+        Ok(Granted { offer, own, folder, config })
     }
 }
 
@@ -134,9 +130,9 @@ impl Granted {
     /// What a job type may reach.
     pub(super) fn of(&self, job_type: &str) -> Grants {
         let policy = self.config.as_ref().map(|config| config.policy(job_type));
-        let mut grants = policy.as_ref().map(directory::grants).unwrap_or_default();
-        grants.files.extend(self.files.iter().cloned());
-        grants.scratch = self.scratch.clone().or(grants.scratch);
+        let mut grants = policy.map(|policy| policy.grants).unwrap_or_default();
+        grants.files.extend(self.own.files.iter().cloned());
+        grants.scratch = self.own.scratch.clone().or(grants.scratch);
         grants
     }
 }
