@@ -15,8 +15,12 @@ use std::{fmt, time::Duration};
 /// Longest time to reach a host.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// Above these options in the help of every command, apart from those of its own.
+const HEADING: &str = "Options of every command";
+
 /// Which host, and how its answers are shown.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = HEADING)]
 pub struct Remote {
     /// Address of a host.
     #[arg(

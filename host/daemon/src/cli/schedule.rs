@@ -304,6 +304,9 @@ fn show(client: &Client, schedule: &Value) -> anyhow::Result<()> {
     say!("next:");
     times(schedule);
     let history = schedule["history"].as_array().cloned().unwrap_or_default();
+    if history.is_empty() {
+        return Ok(());
+    }
     let row = |one: &Value| ["planned_at", "at", "job", "note"].map(|name| cell(one, name)).to_vec();
     table::print(&["PLANNED", "AT", "JOB", "NOTE"], &history.iter().map(row).collect::<Vec<_>>());
     Ok(())
