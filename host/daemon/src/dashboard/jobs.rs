@@ -167,7 +167,7 @@ pub(super) fn table(now_ms: u64, jobs: &[View], label: &str) -> Markup {
                             td { (part::state(view)) }
                             td { (part::job_link(&view.id)) }
                             td { (view.spec.job_type) }
-                            td.wide { @if view.spec.queue() == view.spec.job_type { span.none { "own" } } @else { (view.spec.queue()) } @if view.spec.priority > 0 { span.note { "priority " (view.spec.priority) } } }
+                            td.wide { @if view.spec.queue() == view.spec.job_type { span.none { "own" } } @else { (view.spec.queue()) } @if view.spec.priority > 0 { " " span.note { "priority " (view.spec.priority) } } }
                             td { (part::progress(view)) }
                             td.wide.num { @if view.record.run > 1 { span.note { "run " (view.record.run) " · " } } (attempt(view)) }
                             td.num { (format::ago(now_ms, view.id.created_ms())) }

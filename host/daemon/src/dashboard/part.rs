@@ -35,9 +35,9 @@ pub(super) fn badge(name: &str) -> Markup {
 pub(super) fn state(view: &View) -> Markup {
     html! {
         (badge(view.state.name()))
-        @if view.pause_pending { span.note { "pauses after its step" } }
-        @else if let (State::Waiting, Some(signal)) = (view.state, &view.record.signal) { span.note { "for " (signal) } }
-        @else if let Some(then) = when_resumed(view) { span.note { "when resumed: " (then) } }
+        @if view.pause_pending { " " span.note { "pauses after its step" } }
+        @else if let (State::Waiting, Some(signal)) = (view.state, &view.record.signal) { " " span.note { "for " (signal) } }
+        @else if let Some(then) = when_resumed(view) { " " span.note { "when resumed: " (then) } }
     }
 }
 

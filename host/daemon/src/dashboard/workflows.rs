@@ -160,7 +160,7 @@ impl Drawn<'_> {
                                 td.wide { @for other in self.graph.needs[at].iter().take(6) { (self.graph.names[*other as usize]) " " }
                                     @if self.graph.needs[at].len() > 6 { "and " (self.graph.needs[at].len() - 6) " more" } }
                                 td { @if let Some(job) = job { (part::job_link(&job.id)) } @else { span.none { "–" } } }
-                                td.wide.about { @if let Some(error) = error { span.error title=(error) { (error) } } @else { (self.below(at)) } }
+                                td.wide.about { @if let Some(error) = error { span.error title=(error) { (error) } } @else if self.state.item_counts(at).is_some() { (self.below(at)) } }
                             }
                         }
                     }
@@ -188,7 +188,7 @@ pub(super) async fn page(
         state: &state,
         jobs: jobs.into_iter().map(|job| (job.id, job)).collect(),
     };
-    let about = about(&view);
+    let (about, whole) = (about(&view), state.counts());
     let name = about.name.as_deref().unwrap_or("Workflow");
     let body = html! {
         div.head {
@@ -198,12 +198,12 @@ pub(super) async fn page(
                     @let at = |verb: &str| format!("/jobs/{id}/{verb}");
                     @if view.state == JobState::Paused { (part::button(&viewer, &at("resume"), "Resume", Look::Plain, None)) }
                     @else if !view.state.is_ended() { (part::button(&viewer, &at("pause"), "Pause", Look::Plain, None)) }
-                    @if view.state.is_ended() { (part::button(&viewer, &format!("/workflows/{id}/retry"), "Retry what did not succeed", Look::Plain, None)) }
+                    @if view.state.is_ended() { @if whole.succeeded < whole.total { (part::button(&viewer, &format!("/workflows/{id}/retry"), "Retry what did not succeed", Look::Plain, None)) } }
                     @else { (part::button(&viewer, &at("cancel"), "Cancel", Look::Danger, Some("Cancel this workflow with all its jobs?"))) }
                 }
             }
         }
-        div #standing .card data-live { p.standing { (part::state(&view)) (part::progress(&view)) } (counts(&state.counts())) }
+        div #standing .card data-live { p.standing { (part::state(&view)) (part::progress(&view)) } (counts(&whole)) }
         section.card aria-labelledby="graph-title" {
             h2 #graph-title { "Graph" }
             div #graph data-live {
