@@ -31,6 +31,7 @@ use std::{
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use waymark_job::{JobId, Trace};
+use waymark_sandbox::bounded;
 
 /// Spans that wait to be sent, about 1 KiB each.
 const QUEUE_MAX: usize = 8_192;
@@ -321,18 +322,13 @@ struct Client(reqwest::Client);
 #[async_trait::async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let mut answer = self.0.execute(request.try_into()?).await?;
+        let answer = self.0.execute(request.try_into()?).await?;
         let mut response = Response::builder().status(answer.status());
         if let Some(headers) = response.headers_mut() {
             headers.clone_from(answer.headers());
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err("the collector's answer is too long".into());
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body = bounded::whole(answer.bytes_stream(), ANSWER_BYTES_MAX).await?;
+        let body = body.ok_or("the collector's answer is too long")?;
         Ok(response.body(body.into())?)
     }
 }

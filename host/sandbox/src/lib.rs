@@ -9,7 +9,7 @@
 //! * [`instance`]: one job in one fresh instance: `start` or `restore`, `step`, `checkpoint`.
 //! * `services` makes ready what an operator configured, [`secrets`] included; each capability is a module of its own:
 //!   [`http`], [`keyvalue`], [`llm`], [`scratch`], [`sql`]; `wasi:config` is in `services`.
-//! * [`calls`] tells of calls that leave the sandbox.
+//! * [`calls`] tells of calls that leave the sandbox; [`bounded`] reads answers to those of the host.
 //! * `turns` says who runs next when guests compute for long.
 //! * `state` holds what the host functions of the contract need, `log` and `wasi` the rest of what a guest can
 //!   reach, `meter` counts its memory, [`limits`] names every bound.
@@ -18,6 +18,7 @@
 //! This crate knows nothing of the store, of HTTP or of plugin directories.
 
 mod bindings;
+pub mod bounded;
 pub mod calls;
 pub mod child;
 pub mod compile;

@@ -4,6 +4,7 @@ use super::{
     config::{JsonMode, Provider},
     question::Question,
 };
+use crate::bounded;
 use reqwest::{StatusCode, header::HeaderMap};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -103,15 +104,11 @@ pub(super) async fn ask(
     if let Some(key) = key {
         request = request.bearer_auth(key);
     }
-    let mut answer = request.send().await.map_err(passing)?;
+    let answer = request.send().await.map_err(passing)?;
     let (status, headers) = (answer.status(), answer.headers().clone());
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(passing)? {
-        if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(Trouble::Refused(format!("the answer is longer than {ANSWER_BYTES_MAX} bytes")));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
+    let bytes = bounded::whole(answer.bytes_stream(), ANSWER_BYTES_MAX).await.map_err(passing)?;
+    let bytes = bytes
+        .ok_or_else(|| Trouble::Refused(format!("the answer is longer than {ANSWER_BYTES_MAX} bytes")))?;
     if status.is_success() { read(&bytes) } else { Err(trouble(status, &headers, &bytes)) }
 }
 

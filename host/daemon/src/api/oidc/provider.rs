@@ -21,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::Mutex;
+use waymark_sandbox::bounded;
 
 /// How long the document and the keys are kept.
 const KEPT: Duration = Duration::from_secs(3_600);
@@ -294,15 +295,11 @@ async fn read<T: DeserializeOwned>(what: &str, request: RequestBuilder) -> Resul
     let away = |error: reqwest::Error| {
         Trouble::Away(format!("{what}: {:#}", anyhow::Error::new(error.without_url())))
     };
-    let mut answer = request.header(ACCEPT, "application/json").send().await.map_err(away)?;
+    let answer = request.header(ACCEPT, "application/json").send().await.map_err(away)?;
     let status = answer.status();
-    let mut text = Vec::new();
-    while let Some(part) = answer.chunk().await.map_err(away)? {
-        if text.len() + part.len() > ANSWER_BYTES_MAX {
-            return Err(Trouble::Answer(format!("{what} answers with more than {ANSWER_BYTES_MAX} bytes")));
-        }
-        text.extend_from_slice(&part);
-    }
+    let text = bounded::whole(answer.bytes_stream(), ANSWER_BYTES_MAX).await.map_err(away)?;
+    let text = text
+        .ok_or_else(|| Trouble::Answer(format!("{what} answers with more than {ANSWER_BYTES_MAX} bytes")))?;
     let value = serde_json::from_slice(&text);
     value.map(|value| (status, value)).map_err(|error| {
         // Bodies of errors need not be JSON, and there the status says more.

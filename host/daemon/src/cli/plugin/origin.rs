@@ -4,7 +4,6 @@
 use crate::signature;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
-use futures_util::TryStreamExt as _;
 use oci_client::{
     Client, Reference,
     client::{ClientConfig, ClientProtocol, Config, ImageLayer},
@@ -13,6 +12,7 @@ use oci_client::{
 use reqwest::StatusCode;
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, path::Path, time::Duration};
+use waymark_sandbox::bounded;
 
 /// Longest file that is fetched, as long as the longest that a host reads.
 const FILE_BYTES_MAX: usize = 256 << 20;
@@ -111,17 +111,14 @@ async fn body(
     bytes_max: usize,
 ) -> anyhow::Result<Option<Vec<u8>>> {
     let text = url.to_string();
-    let mut response = http.get(url).send().await.with_context(|| format!("{text} cannot be reached"))?;
+    let response = http.get(url).send().await.with_context(|| format!("{text} cannot be reached"))?;
     if response.status() == StatusCode::NOT_FOUND {
         return Ok(None);
     }
     ensure!(response.status().is_success(), "{text} answered {}", response.status());
-    let mut bytes = Vec::new();
-    while let Some(part) = response.chunk().await.with_context(|| format!("{text} broke off"))? {
-        ensure!(bytes.len() + part.len() <= bytes_max, "{text} is longer than {bytes_max} bytes");
-        bytes.extend_from_slice(&part);
-    }
-    Ok(Some(bytes))
+    let bytes = bounded::whole(response.bytes_stream(), bytes_max).await;
+    let bytes = bytes.with_context(|| format!("{text} broke off"))?;
+    bytes.with_context(|| format!("{text} is longer than {bytes_max} bytes")).map(Some)
 }
 
 /// A client of the registry that a reference names. One on this machine is asked without TLS.
@@ -170,15 +167,10 @@ async fn pull(text: &str, registry: &Registry) -> anyhow::Result<Fetched> {
             LAYER_TYPES[0]
         );
     };
-    let mut stream = client.pull_blob_stream(&reference, layer).await.map_err(said)?.stream;
-    let mut bytes = Vec::new();
-    while let Some(part) = stream.try_next().await.with_context(|| format!("oci://{text} broke off"))? {
-        ensure!(
-            bytes.len() + part.len() <= FILE_BYTES_MAX,
-            "oci://{text} is longer than {FILE_BYTES_MAX} bytes"
-        );
-        bytes.extend_from_slice(&part);
-    }
+    let stream = client.pull_blob_stream(&reference, layer).await.map_err(said)?.stream;
+    let bytes = bounded::whole(stream, FILE_BYTES_MAX).await;
+    let bytes = bytes.with_context(|| format!("oci://{text} broke off"))?;
+    let bytes = bytes.with_context(|| format!("oci://{text} is longer than {FILE_BYTES_MAX} bytes"))?;
     let found = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
     ensure!(found == layer.digest, "oci://{text}: the registry served {found} for {}", layer.digest);
     let signature = layer.annotations.as_ref().and_then(|annotations| annotations.get(SIGNATURE)).cloned();

@@ -12,7 +12,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde::de::IgnoredAny;
 use std::time::Duration;
 use waymark_job::Failure;
-use waymark_sandbox::Fault;
+use waymark_sandbox::{Fault, bounded};
 
 /// The address.
 pub(super) struct Calling(String);
@@ -29,7 +29,7 @@ impl Native for Calling {
         let config = &context.shared.config;
         let policy = config.policy(&context.spec.job_type);
         let url = address(&self.0, config.delivery).map_err(permanent)?;
-        let mut answer = client(config.delivery)?
+        let answer = client(config.delivery)?
             .post(url)
             .timeout(Duration::from_millis(policy.step_limit_ms))
             .header(CONTENT_TYPE, "application/json")
@@ -45,16 +45,11 @@ impl Native for Calling {
             return Err(permanent(format!("the endpoint answered {}", answer.status())));
         }
         judge(answer.status(), answer.headers())?;
-        let mut body = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(|error| unsent(&error))? {
-            if (body.len() + piece.len()) as u64 > policy.result_bytes_max {
-                return Err(permanent(format!(
-                    "the endpoint's answer is longer than result_bytes_max = {}",
-                    policy.result_bytes_max
-                )));
-            }
-            body.extend_from_slice(&piece);
-        }
+        let bytes_max = usize::try_from(policy.result_bytes_max).unwrap_or(usize::MAX);
+        let body = bounded::whole(answer.bytes_stream(), bytes_max).await.map_err(|error| unsent(&error))?;
+        let body = body.ok_or_else(|| {
+            permanent(format!("the endpoint's answer is longer than result_bytes_max = {bytes_max}"))
+        })?;
         result(body).map(Next::Completed)
     }
 
