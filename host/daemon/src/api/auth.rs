@@ -400,7 +400,7 @@ fn foreign(why: &str) -> Problem {
 }
 
 /// Is a host, with or without a port, this machine by its name?
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")

@@ -1,7 +1,7 @@
 //! Where `plugin install` takes a plugin from: a file, an address, or a registry of containers; and how `plugin push`
 //! writes to the last.
 
-use crate::signature;
+use crate::{api::auth::is_loopback, signature};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
 use oci_client::{
@@ -124,11 +124,11 @@ async fn body(
 /// A client of the registry that a reference names. One on this machine is asked without TLS.
 fn client(reference: &Reference) -> anyhow::Result<Client> {
     let registry = reference.resolve_registry();
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    let here =
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    let protocol =
-        if here { ClientProtocol::HttpsExcept(vec![registry.to_owned()]) } else { ClientProtocol::Https };
+    let protocol = if is_loopback(registry) {
+        ClientProtocol::HttpsExcept(vec![registry.to_owned()])
+    } else {
+        ClientProtocol::Https
+    };
     let config = ClientConfig {
         protocol,
         connect_timeout: Some(CONNECT),
