@@ -3,8 +3,8 @@
 use super::{
     Service,
     error::Problem,
-    queues::check,
     request::{Params, invalid_query, reply},
+    submission::{QUEUE_RULE, is_queue},
 };
 use crate::scale::{self, Chosen, Signal};
 use axum::{extract::State as Shared, http::StatusCode, response::Response};
@@ -29,22 +29,19 @@ pub(super) struct Which {
 /// What really waits, and what it would need to begin within a time.
 #[utoipa::path(
     get, path = "/api/v1/scale", tag = "hosts", operation_id = "scale", params(Which),
-    responses(
-        (status = 200, description = "The signal.", body = Signal),
-        (status = 422, description = "invalid-field"),
-    ),
+    responses((status = 200, description = "The signal.", body = Signal)),
 )]
 pub(super) async fn show(
     Shared(service): Shared<Arc<Service>>,
     Params(which): Params<Which>,
 ) -> Result<Response, Problem> {
     let names: Vec<_> = which.queue.iter().flat_map(|names| names.split(',')).collect();
-    for name in &names {
-        check(&name.replace('*', "x"))?;
+    if !names.iter().all(|name| is_queue(&name.replace('*', "x"))) {
+        return Err(invalid_query(format!("queue: the name of a queue {QUEUE_RULE}")));
     }
     let target_ms = which.target_ms.unwrap_or(scale::TARGET_MS);
     if !(1..=TARGET_MS_MAX).contains(&target_ms) {
-        return Err(invalid_query("target_ms must be 1 to 86400000"));
+        return Err(invalid_query(format!("target_ms: must be 1 to {TARGET_MS_MAX}")));
     }
     let signal = scale::read(&service.store, &Chosen::new(names), target_ms).await?;
     Ok(reply(StatusCode::OK, &signal))

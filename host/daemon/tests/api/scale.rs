@@ -49,9 +49,7 @@ async fn what_waits_runs_and_is_wanted_is_told_for_all_queues_or_some() {
     }
     assert!(!text.contains(r#"waymark_queue_waiting{queue="night"}"#), "{TYPE}: {text}");
 
-    for (query, code) in
-        [("target_ms=0", "invalid-query"), ("queue=a%20b", "invalid-field"), ("x=1", "invalid-query")]
-    {
-        assert_eq!(host.get(&format!("/api/v1/scale?{query}")).await.code(), code, "{query}");
+    for query in ["target_ms=0", "queue=a%20b", "queue=a,", "x=1"] {
+        assert_eq!(host.get(&format!("/api/v1/scale?{query}")).await.code(), "invalid-query", "{query}");
     }
 }
