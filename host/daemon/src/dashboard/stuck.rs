@@ -13,7 +13,7 @@ use waymark_store::{Queue, Store};
 
 /// A round trip that takes longer is worth a word.
 const SLOW: Duration = Duration::from_millis(50);
-/// Share of a host's memory in use from which on it is worth a word: hosts begin no instance that does not fit.
+/// Share of the memory that a host may use from which on it is worth a word: soon the kernel kills a worker.
 const FULL: f64 = 0.95;
 /// Queues with limits that are looked at, the deepest first. Bounds the time of a page.
 const QUEUES_MAX: usize = 20;
@@ -88,7 +88,7 @@ pub(super) async fn causes(service: &Service, standing: &Standing) -> Result<Vec
         if used >= FULL {
             let what = format!("{} is short of memory", host["id"].as_str().unwrap_or_default());
             let why = format!(
-                "{:.0} % of what it may use is in use: jobs wait there until some is free.",
+                "{:.0} % of what it may use is in use: slots that follow the load are taken away until some is free.",
                 used * 100.0
             );
             add(what, why, "/hosts");

@@ -12,4 +12,5 @@ mod operators;
 mod redaction;
 mod replay;
 mod scale;
+mod stuck;
 mod submit;
