@@ -1,7 +1,7 @@
 //! A real job on real data: started, paused, its host killed, resumed on a new host, finished; and the same job
 //! once more undisturbed, to compare.
 
-use crate::{guests, quick, root, setup, target};
+use crate::{root, setup, target};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use std::{
@@ -121,8 +121,7 @@ fn bar(job: &Value) {
 /// Runs the demo.
 pub(crate) fn run() -> anyhow::Result<()> {
     setup::redis()?;
-    crate::run(quick("build").arg("--bins"))?;
-    let built = guests::build()?;
+    let built = crate::build()?;
     let folder = target().join("demo");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;

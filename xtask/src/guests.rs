@@ -2,7 +2,7 @@
 //!
 //! How a guest is compiled, [`waymark_build`] knows; here missing packages are installed.
 
-use crate::{root, run, setup, target};
+use crate::{idle, root, run, setup, target};
 use anyhow::Context as _;
 use std::path::PathBuf;
 use waymark_build::{Error, PROFILE, TARGET, Toolchain};
@@ -25,7 +25,7 @@ pub(crate) fn build() -> anyhow::Result<PathBuf> {
     for name in &names {
         command.args(["-p", name]);
     }
-    run(&mut command)?;
+    run(&mut idle(&command))?;
     for name in &names {
         let file = format!("{}.wasm", name.replace('-', "_"));
         let built = directory.join(TARGET).join(PROFILE).join(&file);

@@ -11,6 +11,7 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    thread,
     time::Instant,
 };
 
@@ -103,6 +104,32 @@ fn linted(verb: &str) -> Command {
     command
 }
 
+/// Builds the binary, and the guests. Returns the folder of these.
+fn build() -> anyhow::Result<PathBuf> {
+    with_guests(quick("build").arg("--bins"))
+}
+
+/// Builds the guests beside what runs them, of which long parts keep one processor busy and no more.
+fn with_guests(host: &mut Command) -> anyhow::Result<PathBuf> {
+    thread::scope(|scope| {
+        let guests = scope.spawn(guests::build);
+        let host = run(host);
+        let guests = guests.join().map_err(|_| anyhow::anyhow!("the build of the guests broke off"))?;
+        host.and(guests)
+    })
+}
+
+/// The same command, for what no other process needs the processors for.
+fn idle(command: &Command) -> Command {
+    let mut idle = Command::new("nice");
+    idle.args(["-n", "19"]).arg(command.get_program()).args(command.get_args());
+    idle.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        idle.current_dir(folder);
+    }
+    idle
+}
+
 /// Runs a command, shown before it runs and with its time after it, and fails as it fails.
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let words: Vec<_> = std::iter::once(command.get_program())
@@ -125,9 +152,8 @@ fn test() -> anyhow::Result<()> {
     setup::browser()?;
     setup::registry()?;
     run(cargo().args(["fmt", "--all", "--check"]))?;
-    guests::build()?;
     // The system tests run the binary, which is built with this, so that they never wait for it.
-    run(linted("build").arg("--all-targets"))?;
+    with_guests(linted("build").arg("--all-targets"))?;
     let not_run = target().join("not-run.txt");
     if not_run.exists() {
         std::fs::remove_file(&not_run)?;
@@ -153,8 +179,7 @@ fn number(flag: &str, default: u64) -> anyhow::Result<u64> {
 
 fn soak(minutes: u64) -> anyhow::Result<()> {
     setup::redis()?;
-    guests::build()?;
-    run(quick("build").arg("--bins"))?;
+    build()?;
     let seconds = (minutes * 60).to_string();
     run(quick("test")
         .args(["--test", "system", "--", "--nocapture", "soak::"])
@@ -170,8 +195,7 @@ fn model(operations: u64) -> anyhow::Result<()> {
 
 fn kills(times: u64) -> anyhow::Result<()> {
     setup::redis()?;
-    guests::build()?;
-    run(quick("build").arg("--bins"))?;
+    build()?;
     run(quick("test")
         .args(["--test", "system", "--"])
         .args(["--nocapture", "job_types::every_type", "job_models::a_killed_host"])
@@ -180,15 +204,13 @@ fn kills(times: u64) -> anyhow::Result<()> {
 
 fn cluster() -> anyhow::Result<()> {
     setup::redis()?;
-    guests::build()?;
-    run(quick("build").arg("--bins"))?;
+    build()?;
     run(quick("test").args(["--test", "system", "--"]).args(["--ignored", "--nocapture", "cluster::"]))
 }
 
 fn mixed(minutes: u64) -> anyhow::Result<()> {
     setup::redis()?;
-    guests::build()?;
-    run(quick("build").arg("--bins"))?;
+    build()?;
     run(quick("test")
         .args(["--test", "system", "--", "--nocapture", "celery::callers_notice_nothing"])
         .env("WAYMARK_MIXED_SECONDS", (minutes * 60).to_string()))
@@ -196,8 +218,7 @@ fn mixed(minutes: u64) -> anyhow::Result<()> {
 
 fn celery() -> anyhow::Result<()> {
     setup::redis()?;
-    guests::build()?;
-    run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
+    with_guests(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
     run(cargo().args(["test", "--release", "--workspace", "--test", "system", "--"]).args([
         "--ignored",
         "--nocapture",

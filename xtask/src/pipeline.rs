@@ -1,6 +1,6 @@
 //! A whole test cycle on the shipped mortgage data: the workflow of `plugins/pipeline`, with recorded answers of a language model.
 
-use crate::{demo::Host, guests, quick, root, setup, target};
+use crate::{demo::Host, root, setup, target};
 use anyhow::Context as _;
 use serde_json::Value;
 use std::{
@@ -25,9 +25,7 @@ const TYPES: [&str; 7] = [
 /// Runs the workflow.
 pub(crate) fn run() -> anyhow::Result<()> {
     setup::redis()?;
-    // As the tests do: another selection of packages would have Wasmtime compiled anew.
-    crate::run(quick("build").arg("--bins"))?;
-    let built = guests::build()?;
+    let built = crate::build()?;
     let folder = target().join("pipeline");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;

@@ -4,7 +4,7 @@
 //! What is looked at, and what is left out, says `tests/schemathesis/schemathesis.toml`; what is there to be asked for, `hooks.py`
 //! beside it.
 
-use crate::{demo::Host, guests, quick, root, run, setup, target};
+use crate::{demo::Host, root, run, setup, target};
 use anyhow::Context as _;
 use std::{
     fs,
@@ -22,8 +22,7 @@ const SPARE: &str = "wrong";
 /// Runs it for about so long.
 pub(crate) fn run_for(minutes: u64) -> anyhow::Result<()> {
     setup::redis()?;
-    run(quick("build").arg("--bins"))?;
-    let built = guests::build()?;
+    let built = crate::build()?;
     let folder = target().join("schemathesis");
     let program = program(&folder)?;
     let world = folder.join("host");
