@@ -298,22 +298,7 @@ async fn serve() -> anyhow::Result<()> {
 
 /// A job that has no effects and says nothing.
 fn nobody() -> sandbox::JobContext {
-    sandbox::JobContext {
-        job_id: String::new(),
-        correlation_id: String::new(),
-        attempt: 1,
-        run: 1,
-        committed_steps: 0,
-        soft_limit: None,
-        metadata: "{}".to_owned(),
-        children: Vec::new(),
-        signals: HashMap::new(),
-        shadow: true,
-        calls: None,
-        yield_flag: std::sync::Arc::default(),
-        logs: Box::new(drop),
-        child_id: Box::new(|_, _| String::new()),
-    }
+    sandbox::JobContext { shadow: true, ..sandbox::JobContext::default() }
 }
 
 #[cfg(test)]

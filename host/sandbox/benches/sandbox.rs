@@ -5,11 +5,9 @@
 //! `tests/guests/noop`, built beforehand with `cargo xtask guests`, or named by `WAYMARK_NOOP_WASM`.
 
 use std::{
-    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Arc,
     time::{Duration, Instant},
 };
 use waymark_sandbox::{
@@ -71,22 +69,7 @@ fn load(wasm: &Path, cache: &Path, pooling: bool) -> (Engine, Plugin) {
 }
 
 fn context() -> JobContext {
-    JobContext {
-        job_id: "01980000-0000-7000-8000-000000000000".into(),
-        correlation_id: String::new(),
-        attempt: 1,
-        run: 1,
-        committed_steps: 0,
-        soft_limit: None,
-        metadata: "{}".into(),
-        children: Vec::new(),
-        signals: HashMap::new(),
-        shadow: false,
-        yield_flag: Arc::default(),
-        logs: Box::new(drop),
-        calls: None,
-        child_id: Box::new(|_, _| String::new()),
-    }
+    JobContext { job_id: "01980000-0000-7000-8000-000000000000".into(), ..JobContext::default() }
 }
 
 async fn start(plugin: &Plugin, input: &str) -> Instance {

@@ -18,7 +18,6 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::HashMap,
     fs::{self, File},
     io::{ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -276,7 +275,7 @@ fn describe(backend: &Backend, component: &Component, imports: &[String]) -> Res
         ..Limits::default()
     };
     let meter = Meter::new(Arc::new(Budget::new(DESCRIBE_MEMORY_BYTES)), DESCRIBE_MEMORY_BYTES);
-    let mut state = State::new(nobody(), Arc::new(limits), meter, Turns::new(Gate::new(1)));
+    let mut state = State::new(JobContext::default(), Arc::new(limits), meter, Turns::new(Gate::new(1)));
     if imports.iter().any(|import| import.starts_with("wasi:")) {
         let wasi = Wasi::new(&crate::Grants::default(), None, None, &state.logger, false)
             .map_err(|error| LoadError::host("WASI", format!("{error:#}")))?;
@@ -304,25 +303,5 @@ fn describe(backend: &Backend, component: &Component, imports: &[String]) -> Res
             };
             Err(LoadError::new("describe-failed", format!("describe did not return: {fault}{trace}")))
         }
-    }
-}
-
-/// The context of a call that belongs to no job.
-fn nobody() -> JobContext {
-    JobContext {
-        job_id: String::new(),
-        correlation_id: String::new(),
-        attempt: 1,
-        run: 1,
-        committed_steps: 0,
-        soft_limit: None,
-        metadata: "{}".into(),
-        children: Vec::new(),
-        signals: HashMap::new(),
-        shadow: false,
-        yield_flag: Arc::default(),
-        logs: Box::new(drop),
-        calls: None,
-        child_id: Box::new(|_, _| String::new()),
     }
 }

@@ -58,6 +58,28 @@ pub struct JobContext {
     pub child_id: Box<dyn Fn(u64, u32) -> String + Send + Sync>,
 }
 
+/// That of a call that belongs to no job, and says nothing.
+impl Default for JobContext {
+    fn default() -> Self {
+        Self {
+            job_id: String::new(),
+            correlation_id: String::new(),
+            attempt: 1,
+            run: 1,
+            committed_steps: 0,
+            soft_limit: None,
+            metadata: "{}".into(),
+            children: Vec::new(),
+            signals: HashMap::new(),
+            shadow: false,
+            yield_flag: Arc::default(),
+            logs: Box::new(drop),
+            calls: None,
+            child_id: Box::new(|_, _| String::new()),
+        }
+    }
+}
+
 /// What takes effect with the next commit.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Effects {

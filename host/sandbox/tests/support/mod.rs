@@ -3,7 +3,6 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -108,18 +107,11 @@ pub(crate) fn logged() -> (JobContext, Arc<Mutex<Vec<LogLine>>>) {
     let context = JobContext {
         job_id: "job-1".into(),
         correlation_id: "all".into(),
-        attempt: 1,
         run: 2,
         committed_steps: 4,
-        soft_limit: None,
-        metadata: "{}".into(),
-        children: Vec::new(),
-        signals: HashMap::new(),
-        shadow: false,
-        yield_flag: Arc::default(),
         logs: Box::new(move |line| sink.lock().expect("lines").push(line)),
-        calls: None,
         child_id: Box::new(|step, index| format!("child-{step}-{index}")),
+        ..JobContext::default()
     };
     (context, lines)
 }
