@@ -120,12 +120,12 @@ pub struct PluginStatus {
 }
 
 impl PluginStatus {
-    /// One of a file that is not in service; why, the caller adds.
-    fn failed(name: String, file: String, bytes: u64) -> Self {
+    /// One that is not in service: nothing else is known of it.
+    fn absent(name: String, file: String, state: &str, bytes: u64) -> Self {
         Self {
             name,
             file,
-            state: "failed".into(),
+            state: state.into(),
             digest: None,
             version: None,
             description: None,
@@ -350,22 +350,8 @@ impl Service {
                 .filter(|version| self.engine.is_cached(&self.config.cache_dir(), &version.digest))
                 .collect();
             versions.iter_mut().for_each(|version| version.active = false);
-            let status = PluginStatus {
-                name: name.clone(),
-                file: String::new(),
-                state: "retired".into(),
-                digest: None,
-                version: None,
-                description: None,
-                input_schema: None,
-                result_schema: None,
-                imports: Vec::new(),
-                capabilities: Vec::new(),
-                bytes: 0,
-                loaded_at: None,
-                error: None,
-                versions,
-            };
+            let absent = PluginStatus::absent(name.clone(), String::new(), "retired", 0);
+            let status = PluginStatus { versions, ..absent };
             if !status.versions.is_empty() {
                 shared.types.insert(name, Type { status, validator: None });
             }
@@ -617,7 +603,10 @@ impl Service {
         }
         let name =
             Path::new(file).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        let status = PluginStatus { error: Some(error), ..PluginStatus::failed(name, file.to_owned(), size) };
+        let status = PluginStatus {
+            error: Some(error),
+            ..PluginStatus::absent(name, file.to_owned(), "failed", size)
+        };
         shared.failed.insert(file.to_owned(), status);
     }
 
@@ -856,8 +845,10 @@ impl Handle {
             return;
         }
         let file = format!("{name}.wasm");
-        let status =
-            PluginStatus { error: Some(error), ..PluginStatus::failed(name.to_owned(), file.clone(), 0) };
+        let status = PluginStatus {
+            error: Some(error),
+            ..PluginStatus::absent(name.to_owned(), file.clone(), "failed", 0)
+        };
         shared.failed.insert(file, status);
     }
 
