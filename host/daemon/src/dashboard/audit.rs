@@ -3,17 +3,14 @@
 use super::{
     format,
     page::{Fresh, Page, Section},
-    part,
+    part::{self, Fields},
     viewer::Viewer,
 };
 use crate::api::{
     Problem, Service,
     audit::{Listed, Which},
 };
-use axum::{
-    extract::{RawQuery, State as Shared},
-    response::Response,
-};
+use axum::{extract::State as Shared, response::Response};
 use maud::{Markup, html};
 use std::sync::Arc;
 
@@ -36,9 +33,8 @@ fn row(now_ms: u64, Listed { at, entry }: &Listed) -> Markup {
 pub(super) async fn page(
     Shared(service): Shared<Arc<Service>>,
     viewer: Viewer,
-    RawQuery(query): RawQuery,
+    Fields(mut which): Fields<Which>,
 ) -> Result<Response, Problem> {
-    let mut which: Which = part::read_form(&query.unwrap_or_default())?;
     which.limit = Some(LIMIT);
     let log = service.audit(&which).await?;
     let now_ms = service.store.now_ms().await?;

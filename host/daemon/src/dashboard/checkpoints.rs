@@ -3,14 +3,11 @@
 use super::{
     format,
     page::{Fresh, Page, Section},
-    part,
+    part::{self, Fields},
     viewer::Viewer,
 };
 use crate::api::{Code, Problem, Service, request::Id};
-use axum::{
-    extract::{RawQuery, State as Shared},
-    response::Response,
-};
+use axum::{extract::State as Shared, response::Response};
 use maud::{Markup, html};
 use serde::Deserialize;
 use similar::{ChangeTag, TextDiff};
@@ -118,9 +115,8 @@ pub(super) async fn page(
     Shared(service): Shared<Arc<Service>>,
     viewer: Viewer,
     Id(id): Id,
-    RawQuery(query): RawQuery,
+    Fields(asked): Fields<Asked>,
 ) -> Result<Response, Problem> {
-    let asked: Asked = part::read_form(&query.unwrap_or_default())?;
     let (view, mask) = service.masked(&id).await?;
     let kept = service.store.checkpoints(&id).await?;
     let now_ms = service.store.now_ms().await?;

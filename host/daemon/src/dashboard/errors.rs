@@ -3,14 +3,11 @@
 use super::{
     format, jobs,
     page::{Fresh, Page, Section, see},
-    part::{self, Look},
+    part::{self, Fields, Look},
     viewer::{Form, Viewer},
 };
 use crate::api::{Problem, Service, error_groups as api, request::Name};
-use axum::{
-    extract::{RawQuery, State as Shared},
-    response::Response,
-};
+use axum::{extract::State as Shared, response::Response};
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -22,7 +19,7 @@ const LIMIT: usize = 100;
 /// Parameters of the list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(super) struct Asked {
     #[serde(rename = "type")]
     job_type: Option<String>,
     sort: Option<String>,
@@ -45,9 +42,8 @@ fn row(group: &ErrorGroup, now_ms: u64) -> Markup {
 pub(super) async fn list(
     Shared(service): Shared<Arc<Service>>,
     viewer: Viewer,
-    RawQuery(query): RawQuery,
+    Fields(asked): Fields<Asked>,
 ) -> Result<Response, Problem> {
-    let asked: Asked = part::read_form(&query.unwrap_or_default())?;
     let by_attempts = asked.sort.as_deref() == Some("attempts");
     let order = if by_attempts { ErrorOrder::Attempts } else { ErrorOrder::LastSeen };
     let groups = service.store.error_groups(asked.job_type.as_deref(), 0, order).await?;

@@ -6,10 +6,7 @@ use super::{
     part::{self, Look},
     viewer::{Form, Viewer},
 };
-use crate::api::{
-    Code, Problem, Service, hosts as api,
-    request::{Name, shorten},
-};
+use crate::api::{Problem, Service, hosts as api, request::Name};
 use axum::{
     extract::{Path, State as Shared},
     response::Response,
@@ -123,12 +120,7 @@ pub(super) async fn act(
         "pause" => api::pause(Shared(service), Name(id)).await?,
         "resume" => api::resume(Shared(service), Name(id)).await?,
         "drain" => api::drain(Shared(service), Name(id)).await?,
-        _ => {
-            return Err(Problem::new(
-                Code::UnknownPath,
-                format!("There is no action {:?}.", shorten(&action)),
-            ));
-        }
+        _ => return Err(part::no_action(&action)),
     };
     Ok(see(form.back("/hosts")))
 }

@@ -314,12 +314,7 @@ pub(super) async fn act(
             api_jobs::delete(Shared(service), Id(id)).await?;
             return Ok(see("/jobs"));
         }
-        _ => {
-            return Err(Problem::new(
-                Code::UnknownPath,
-                format!("There is no action {:?}.", shorten(&action)),
-            ));
-        }
+        _ => return Err(part::no_action(&action)),
     };
     let from = form.get("from").and_then(|step| step.parse().ok());
     api_jobs::control(&service, id, control, from, viewer.actor_name()).await?;

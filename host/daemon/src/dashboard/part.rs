@@ -1,7 +1,11 @@
 //! Pieces that pages share.
 
 use super::{format, page::icon, viewer::Viewer};
-use crate::api::{Problem, request};
+use crate::api::{
+    Code, Problem,
+    request::{self, shorten},
+};
+use axum::{extract::FromRequestParts, http::request::Parts};
 use maud::{Markup, html};
 use serde::de::DeserializeOwned;
 use waymark_job::{JobId, State};
@@ -112,13 +116,23 @@ pub(super) fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> 
     text.finish()
 }
 
-/// Reads a query that a form wrote: a field that was left empty is none.
-///
-/// # Errors
-/// `invalid-query`.
-pub(super) fn read_form<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    let pairs: Vec<_> = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-    request::read_query(&query(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
+/// Parameters that a form wrote: a field that was left empty is none. Unknown ones are refused.
+pub(super) struct Fields<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Fields<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let text = parts.uri.query().unwrap_or_default();
+        let pairs: Vec<_> = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        let filled = query(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        request::read_query(&filled).map(Self)
+    }
+}
+
+/// A form asks for an action that there is not.
+pub(super) fn no_action(action: &str) -> Problem {
+    Problem::new(Code::UnknownPath, format!("There is no action {:?}.", shorten(action)))
 }
 
 /// What a page says where a list would be.

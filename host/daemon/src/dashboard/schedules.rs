@@ -3,16 +3,12 @@
 use super::{
     format,
     page::{Fresh, Page, Section, see},
-    part::{self, Look},
+    part::{self, Fields, Look},
     viewer::{Form, Viewer},
 };
-use crate::api::{
-    Code, Problem, Service,
-    request::{Name, shorten},
-    schedules as api,
-};
+use crate::api::{Problem, Service, request::Name, schedules as api};
 use axum::{
-    extract::{Path, RawQuery, State as Shared},
+    extract::{Path, State as Shared},
     response::Response,
 };
 use maud::{Markup, html};
@@ -29,7 +25,7 @@ const UPCOMING: usize = 10;
 /// Parameters of the list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(super) struct Asked {
     cursor: Option<String>,
 }
 
@@ -87,9 +83,8 @@ fn next(now_ms: u64, stored: &StoredSchedule) -> Markup {
 pub(super) async fn list(
     Shared(service): Shared<Arc<Service>>,
     viewer: Viewer,
-    RawQuery(query): RawQuery,
+    Fields(asked): Fields<Asked>,
 ) -> Result<Response, Problem> {
-    let asked: Asked = part::read_form(&query.unwrap_or_default())?;
     let found = service.store.schedules(asked.cursor.as_deref(), LIMIT).await?;
     let now_ms = service.store.now_ms().await?;
     let more = found.last().filter(|_| found.len() == LIMIT);
@@ -213,12 +208,7 @@ pub(super) async fn act(
         "pause" => api::pause(Shared(service), Name(name)).await?,
         "resume" => api::resume(Shared(service), Name(name)).await?,
         "run" => api::run(Shared(service), Name(name)).await?,
-        _ => {
-            return Err(Problem::new(
-                Code::UnknownPath,
-                format!("There is no action {:?}.", shorten(&action)),
-            ));
-        }
+        _ => return Err(part::no_action(&action)),
     };
     Ok(see(form.back(&back)))
 }

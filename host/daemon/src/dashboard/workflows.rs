@@ -3,17 +3,14 @@
 use super::{
     format, graph,
     page::{Fresh, Page, Section},
-    part::{self, Look},
+    part::{self, Fields, Look},
     viewer::Viewer,
 };
 use crate::{
     api::{Problem, Service, request::Id, workflows as api},
     worker::WORKFLOW,
 };
-use axum::{
-    extract::{RawQuery, State as Shared},
-    response::Response,
-};
+use axum::{extract::State as Shared, response::Response};
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::{collections::HashMap, sync::Arc};
@@ -51,9 +48,8 @@ fn about(view: &View) -> About {
 pub(super) async fn list(
     Shared(service): Shared<Arc<Service>>,
     viewer: Viewer,
-    RawQuery(query): RawQuery,
+    Fields(asked): Fields<Asked>,
 ) -> Result<Response, Problem> {
-    let asked: Asked = part::read_form(&query.unwrap_or_default())?;
     let filter = Filter { job_type: Some(WORKFLOW.to_owned()), ..Filter::default() };
     let page = service.store.list(&filter, LIMIT, asked.cursor.as_deref()).await?;
     let now_ms = service.store.now_ms().await?;
