@@ -134,14 +134,11 @@ pub(super) async fn create(
     let mut made = created.iter().zip(&full).peekable();
     let mut wrong = refused.iter().peekable();
     for index in 0..batch.jobs.len() {
-        if let Some((_, problem)) = wrong.next_if(|(at, _)| *at == index) {
-            answers.push(Outcome {
-                id: None,
-                status: None,
-                existing: None,
-                error: Some(problem.document(None)),
-            });
-        } else if let Some((_, Some(problem))) = made.next_if(|(_, problem)| problem.is_some()) {
+        let problem = match wrong.next_if(|(at, _)| *at == index) {
+            Some((_, problem)) => Some(problem),
+            None => made.next_if(|(_, full)| full.is_some()).and_then(|(_, full)| full.as_ref()),
+        };
+        if let Some(problem) = problem {
             answers.push(Outcome {
                 id: None,
                 status: None,
