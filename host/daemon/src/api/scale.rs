@@ -4,7 +4,7 @@ use super::{
     Service,
     error::Problem,
     request::{Params, invalid_query, reply},
-    submission::{QUEUE_RULE, is_queue},
+    submission::{QUEUE_RULE, is_queue_pattern},
 };
 use crate::scale::{self, Chosen, Signal};
 use axum::{extract::State as Shared, http::StatusCode, response::Response};
@@ -36,7 +36,7 @@ pub(super) async fn show(
     Params(which): Params<Which>,
 ) -> Result<Response, Problem> {
     let names: Vec<_> = which.queue.iter().flat_map(|names| names.split(',')).collect();
-    if !names.iter().all(|name| is_queue(&name.replace('*', "x"))) {
+    if !names.iter().all(|name| is_queue_pattern(name)) {
         return Err(invalid_query(format!("queue: the name of a queue {QUEUE_RULE}")));
     }
     let target_ms = which.target_ms.unwrap_or(scale::TARGET_MS);

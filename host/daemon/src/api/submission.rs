@@ -417,6 +417,11 @@ pub fn is_queue(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
 }
 
+/// Is this a queue's name, or a pattern of such names with `*`?
+pub(crate) fn is_queue_pattern(text: &str) -> bool {
+    is_queue(&text.replace('*', "x"))
+}
+
 /// Is this a tag, a correlation id or a key?
 #[must_use]
 pub fn is_label(text: &str) -> bool {

@@ -1,6 +1,6 @@
 //! `worker`: how many jobs run at once, and how they are claimed.
 
-use crate::api::submission::is_queue;
+use crate::api::submission::is_queue_pattern;
 use serde::{Deserialize, Serialize};
 
 /// The worker processes.
@@ -79,9 +79,8 @@ impl Worker {
         anyhow::ensure!((1..=64).contains(&self.threads), "worker.threads must be 1 to 64");
         anyhow::ensure!(self.processes <= 256, "worker.processes must be at most 256");
         for name in &self.queues {
-            let plain = name.replace('*', "x");
             anyhow::ensure!(
-                is_queue(&plain),
+                is_queue_pattern(name),
                 "worker.queues: {name:?} is neither a queue's name nor a pattern with *"
             );
         }
