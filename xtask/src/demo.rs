@@ -1,7 +1,7 @@
 //! A real job on real data: started, paused, its host killed, resumed on a new host, finished; and the same job
 //! once more undisturbed, to compare.
 
-use crate::{root, setup, target};
+use crate::{prepare, root, target};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use std::{
@@ -118,16 +118,24 @@ fn bar(job: &Value) {
     let _ = std::io::stdout().flush();
 }
 
+/// Makes the folder of a host anew, with these of the guests in `built`.
+pub(crate) fn make(folder: &Path, built: &Path, names: &[&str]) -> anyhow::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    let plugins = folder.join("plugins");
+    fs::create_dir_all(&plugins)?;
+    for name in names {
+        let file = format!("{name}.wasm");
+        fs::copy(built.join(&file), plugins.join(&file))?;
+    }
+    Ok(())
+}
+
 /// Runs the demo.
 pub(crate) fn run() -> anyhow::Result<()> {
-    setup::redis()?;
-    let built = crate::build()?;
     let folder = target().join("demo");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
-    fs::create_dir_all(folder.join("plugins"))?;
-    fs::copy(built.join("intelligent_sampling.wasm"), folder.join("plugins/intelligent_sampling.wasm"))?;
+    make(&folder, &prepare()?, &["intelligent_sampling"])?;
     let data = root().join("plugins/data");
     // A checkpoint every 100 ms instead of every second: the demo's job is a short one.
     let config = format!(

@@ -104,8 +104,9 @@ fn linted(verb: &str) -> Command {
     command
 }
 
-/// Builds the binary, and the guests. Returns the folder of these.
-fn build() -> anyhow::Result<PathBuf> {
+/// Redis, the binaries and the guests. Answers the folder of the guests.
+fn prepare() -> anyhow::Result<PathBuf> {
+    setup::redis()?;
     with_guests(quick("build").arg("--bins"))
 }
 
@@ -178,8 +179,7 @@ fn number(flag: &str, default: u64) -> anyhow::Result<u64> {
 }
 
 fn soak(minutes: u64) -> anyhow::Result<()> {
-    setup::redis()?;
-    build()?;
+    prepare()?;
     let seconds = (minutes * 60).to_string();
     run(quick("test")
         .args(["--test", "system", "--", "--nocapture", "soak::"])
@@ -194,8 +194,7 @@ fn model(operations: u64) -> anyhow::Result<()> {
 }
 
 fn kills(times: u64) -> anyhow::Result<()> {
-    setup::redis()?;
-    build()?;
+    prepare()?;
     run(quick("test")
         .args(["--test", "system", "--"])
         .args(["--nocapture", "job_types::every_type", "job_models::a_killed_host"])
@@ -203,14 +202,12 @@ fn kills(times: u64) -> anyhow::Result<()> {
 }
 
 fn cluster() -> anyhow::Result<()> {
-    setup::redis()?;
-    build()?;
+    prepare()?;
     run(quick("test").args(["--test", "system", "--"]).args(["--ignored", "--nocapture", "cluster::"]))
 }
 
 fn mixed(minutes: u64) -> anyhow::Result<()> {
-    setup::redis()?;
-    build()?;
+    prepare()?;
     run(quick("test")
         .args(["--test", "system", "--", "--nocapture", "celery::callers_notice_nothing"])
         .env("WAYMARK_MIXED_SECONDS", (minutes * 60).to_string()))

@@ -1,6 +1,9 @@
 //! A whole test cycle on the shipped mortgage data: the workflow of `plugins/pipeline`, with recorded answers of a language model.
 
-use crate::{demo::Host, root, setup, target};
+use crate::{
+    demo::{self, Host},
+    prepare, root, target,
+};
 use anyhow::Context as _;
 use serde_json::Value;
 use std::{
@@ -24,17 +27,8 @@ const TYPES: [&str; 7] = [
 
 /// Runs the workflow.
 pub(crate) fn run() -> anyhow::Result<()> {
-    setup::redis()?;
-    let built = crate::build()?;
     let folder = target().join("pipeline");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
-    fs::create_dir_all(folder.join("plugins"))?;
-    for name in TYPES {
-        let file = format!("{name}.wasm");
-        fs::copy(built.join(&file), folder.join("plugins").join(&file))?;
-    }
+    demo::make(&folder, &prepare()?, &TYPES)?;
     let own = root().join("plugins/pipeline");
     fs::copy(own.join("waymark.toml"), folder.join("waymark.toml"))?;
     let workflow: Value = serde_json::from_str(&fs::read_to_string(own.join("workflow.json"))?)?;

@@ -4,7 +4,10 @@
 //! What is looked at, and what is left out, says `tests/schemathesis/schemathesis.toml`; what is there to be asked for, `hooks.py`
 //! beside it.
 
-use crate::{demo::Host, root, run, setup, target};
+use crate::{
+    demo::{self, Host},
+    prepare, root, run, target,
+};
 use anyhow::Context as _;
 use std::{
     fs,
@@ -21,19 +24,11 @@ const SPARE: &str = "wrong";
 
 /// Runs it for about so long.
 pub(crate) fn run_for(minutes: u64) -> anyhow::Result<()> {
-    setup::redis()?;
-    let built = crate::build()?;
+    let built = prepare()?;
     let folder = target().join("schemathesis");
     let program = program(&folder)?;
     let world = folder.join("host");
-    if world.exists() {
-        fs::remove_dir_all(&world)?;
-    }
-    fs::create_dir_all(world.join("plugins"))?;
-    for name in PLUGINS {
-        let file = format!("{name}.wasm");
-        fs::copy(built.join(&file), world.join("plugins").join(&file))?;
-    }
+    demo::make(&world, &built, &PLUGINS)?;
     // Jobs of made-up inputs may be endless; they do not take the processors from the requests.
     let config = format!(
         "[worker]\nslots = 4\n\n[defaults]\nhard_limit_ms = 2000\nstep_limit_ms = 1000\n\n\

@@ -5,7 +5,7 @@ use crate::{
     link::{Link, Repeat},
 };
 use redis::{FromRedisValue, ToRedisArgs};
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 const INCLUDE: &str = include_str!("../lua/include.lua");
 
@@ -64,19 +64,74 @@ pub(crate) struct Scripts {
     pub(crate) celery_at: Script,
 }
 
+/// Lines without comments, which are for readers of the source; the server keeps the text.
+fn lines(source: &str) -> impl Iterator<Item = &str> {
+    source.lines().filter(|line| !line.trim_start().starts_with("--") && !line.trim().is_empty())
+}
+
+/// Everything in a line of Lua that may be a name, what is in strings and names of fields too.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .filter(|word| !word.is_empty())
+}
+
+/// What scripts share. A server runs all of a script's text with each call, so each gets no more of it than it uses:
+/// sixty functions that are made and not called cost more than most scripts do.
+struct Include<'a> {
+    parts: Vec<Part<'a>>,
+}
+
+/// A statement that begins in the first column with `local`.
+struct Part<'a> {
+    names: Vec<&'a str>,
+    lines: Vec<&'a str>,
+}
+
+impl<'a> Include<'a> {
+    fn new(source: &'a str) -> Self {
+        let mut parts: Vec<Part<'a>> = Vec::new();
+        for line in lines(source) {
+            match (line.strip_prefix("local "), parts.last_mut()) {
+                (None, Some(part)) => part.lines.push(line),
+                (declared, _) => {
+                    let declared = declared.unwrap_or_default();
+                    let names = match declared.strip_prefix("function ") {
+                        Some(function) => words(function).take(1).collect(),
+                        None => words(declared.split('=').next().unwrap_or_default()).collect(),
+                    };
+                    parts.push(Part { names, lines: vec![line] });
+                }
+            }
+        }
+        Self { parts }
+    }
+
+    /// The lines that a script needs, in their order: a part may use those above it.
+    fn used_by(&self, script: &[&'a str]) -> Vec<&'a str> {
+        let mut used: HashSet<&str> = script.iter().flat_map(|line| words(line)).collect();
+        let mut kept: Vec<&Part<'a>> = Vec::new();
+        for part in self.parts.iter().rev() {
+            if part.names.iter().any(|name| used.contains(name)) {
+                used.extend(part.lines.iter().flat_map(|line| words(line)));
+                kept.push(part);
+            }
+        }
+        kept.into_iter().rev().flat_map(|part| part.lines.iter().copied()).collect()
+    }
+}
+
 impl Scripts {
     /// Servers older than 7 do not know the first line.
     pub(crate) fn new(shebang: bool) -> Self {
+        let include = Include::new(INCLUDE);
         let script = |source: &str| {
             let (first, rest) = source.split_once('\n').unwrap_or(("", source));
             let head = if shebang { first } else { "" };
+            let rest: Vec<_> = lines(rest).collect();
             let mut source = format!("{head}\n");
-            for line in INCLUDE.lines().chain(rest.lines()) {
-                // Comments are for readers of the source; the server keeps the text.
-                if !line.trim_start().starts_with("--") && !line.trim().is_empty() {
-                    source.push_str(line);
-                    source.push('\n');
-                }
+            for line in include.used_by(&rest).into_iter().chain(rest) {
+                source.push_str(line);
+                source.push('\n');
             }
             Script { digest: redis::Script::new(&source).get_hash().to_owned(), source }
         };
@@ -217,4 +272,40 @@ impl<'a> Call<'a> {
 /// A server that restarted or took over does not know the script: it is given it.
 fn is_unknown(error: &redis::RedisError) -> bool {
     error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_gets_what_it_uses_and_what_that_uses() {
+        let include = Include::new(
+            "-- says a\nlocal A, B = 1, 2\nlocal function a()\n  return A\nend\nlocal unused = {\n  B,\n}\n\
+             local function b()\n  -- not unused\n  return a()\nend\nlocal function c() return b() end\n",
+        );
+        let script: Vec<_> = lines("return b()\n").collect();
+        assert_eq!(
+            include.used_by(&script),
+            [
+                "local A, B = 1, 2",
+                "local function a()",
+                "  return A",
+                "end",
+                "local function b()",
+                "  return a()",
+                "end"
+            ]
+        );
+        assert!(include.used_by(&[]).is_empty());
+    }
+
+    #[test]
+    fn short_scripts_are_short_texts() {
+        let scripts = Scripts::new(true);
+        let functions = |script: &Script| script.source.matches("local function").count();
+        assert!(scripts.lead.source.starts_with("#!lua\n"));
+        assert_eq!(functions(&scripts.lead), 1, "{}", scripts.lead.source);
+        assert!(functions(&scripts.claim) < functions(&scripts.commit));
+    }
 }
