@@ -3,6 +3,7 @@
 use crate::{guest, host::Host, redis::Redis};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::{
+    cell::Cell,
     env,
     path::PathBuf,
     process,
@@ -13,12 +14,36 @@ use tempfile::TempDir;
 /// Partitions in a shared store.
 const SHARED_PARTITIONS: u16 = 4;
 
-/// Tests that measure time run alone; the others beside each other.
+/// Tests that measure time run alone; the others beside each other. Whoever comes while one waits to run alone comes after it:
+/// otherwise those that wait would take the threads from those that could run.
 static TURN: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    /// Worlds of this thread's test.
+    static HELD: Cell<u32> = const { Cell::new(0) };
+}
 
 enum Turn {
     Shared { _guard: RwLockReadGuard<'static, ()> },
     Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
+impl Turn {
+    fn shared() -> Self {
+        let worlds = HELD.get();
+        HELD.set(worlds + 1);
+        // The second world of a test does not wait for somebody who waits for the first.
+        let guard = if worlds > 0 { TURN.read_recursive() } else { TURN.read() };
+        Self::Shared { _guard: guard }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if matches!(self, Self::Shared { .. }) {
+            HELD.set(HELD.get() - 1);
+        }
+    }
 }
 
 /// A part of a shared store that no other test uses.
@@ -44,8 +69,7 @@ impl World {
     /// addresses, which [`World::host`] adds.
     #[must_use]
     pub fn new(config: &str) -> Self {
-        // A test may have two worlds: the second does not wait for one that waits for the first.
-        Self::with(config, Turn::Shared { _guard: TURN.read_recursive() })
+        Self::with(config, Turn::shared())
     }
 
     /// A world for a test that must have the machine for itself.

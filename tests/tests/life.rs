@@ -666,6 +666,20 @@ fn at_its_hard_limit_a_job_fails() {
 }
 
 #[test]
+fn an_attempt_after_the_hard_limit_has_as_much_time_again() {
+    let world = World::new(EVERY_STEP);
+    let host = world.host(&["counter"]);
+    // It takes three attempts at least, each from where the last one was.
+    let retry = json!({"max_attempts": 50, "base_ms": 0, "kinds": {"hard-limit": {"retry": true}}});
+    let input = json!({"steps": 60, "work_us": 20_000, "emit": true});
+    let id = host.submit(&json!({"type": "counter", "hard_limit_ms": 400, "retry": retry, "input": input}));
+    let job = host.ended(&id);
+    assert_eq!(job["status"], "succeeded", "{job}");
+    assert!(job["attempt"].as_u64() >= Some(3), "{job}");
+    assert_eq!(steps(&host.outputs(&id)), (1..=60).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_host_asked_to_stop_hands_its_jobs_over_within_seconds() {
     let world = World::alone("");
     let mut first = world.host(&["counter"]);

@@ -288,7 +288,7 @@ pub struct Record {
     pub not_before_ms: Option<u64>,
     /// Last commit, Unix milliseconds.
     pub committed_ms: Option<u64>,
-    /// Running time so far in this run, milliseconds.
+    /// Running time so far in this run, since the last attempt that failed and was tried again, milliseconds.
     pub ran_ms: u64,
     /// Progress, as last committed.
     pub progress: Option<Progress>,

@@ -77,7 +77,7 @@ pub struct Submission<'a> {
     #[serde(default)]
     #[schema(minimum = 1)]
     soft_limit_ms: Option<u64>,
-    /// Running time after which the job fails, milliseconds.
+    /// Running time after which an attempt fails, milliseconds.
     #[serde(default)]
     #[schema(minimum = 1)]
     hard_limit_ms: Option<u64>,

@@ -160,7 +160,7 @@ pub struct Submit {
     /// Running time after which the job is asked to finish.
     #[arg(long, value_parser = humantime::parse_duration)]
     soft_limit: Option<Duration>,
-    /// Running time after which the job fails.
+    /// Running time after which an attempt fails.
     #[arg(long, value_parser = humantime::parse_duration)]
     hard_limit: Option<Duration>,
     /// Metadata: a JSON object, or @FILE.

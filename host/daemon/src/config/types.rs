@@ -21,7 +21,7 @@ pub struct TypePolicy {
     pub step_limit_ms: u64,
     /// Running time after which a job is asked to finish, milliseconds. Default: none.
     pub soft_limit_ms: Option<u64>,
-    /// Running time after which a job fails, milliseconds. Default: none.
+    /// Running time after which an attempt fails, milliseconds. Default: none.
     pub hard_limit_ms: Option<u64>,
     /// When a checkpoint is committed. Default at least one second apart.
     pub checkpoint: Checkpoint,

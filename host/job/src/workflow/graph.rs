@@ -80,7 +80,7 @@ pub struct Node {
     /// Running time after which the job is asked to finish, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_limit_ms: Option<u64>,
-    /// Running time after which the job fails, milliseconds.
+    /// Running time after which an attempt fails, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hard_limit_ms: Option<u64>,
     /// What happens when it fails. Default `stop`.

@@ -1067,7 +1067,7 @@ export interface Submission {
   retry?: Record<string, unknown> | null;
   /** Running time after which the job is asked to finish, milliseconds. */
   soft_limit_ms?: number | null;
-  /** Running time after which the job fails, milliseconds. */
+  /** Running time after which an attempt fails, milliseconds. */
   hard_limit_ms?: number | null;
   /** Anything the caller wants to keep with the job; a JSON object of at most 64 KiB. */
   metadata?: Record<string, unknown> | null;

@@ -436,7 +436,10 @@ impl Job<'_> {
         record.crashes = 0;
         let now_ms = self.claim.now_ms();
         record.committed_ms = Some(now_ms);
-        record.ran_ms = self.base.ran_ms + self.committed_at.elapsed().as_millis() as u64;
+        // Limits are those of an attempt: one that took all of its time has it again.
+        let again = matches!(then, Then::Retry { .. });
+        let ran_ms = self.base.ran_ms + self.committed_at.elapsed().as_millis() as u64;
+        record.ran_ms = if again { 0 } else { ran_ms };
         // Of a job that succeeds at once the rest of the record says it all.
         let at_once = record.past.is_empty() && matches!(then, Then::Succeeded { .. });
         if then != Then::Continue && !at_once {

@@ -1434,7 +1434,7 @@ class Submission(TypedDict):
     """Running time after which the job is asked to finish, milliseconds."""
 
     hard_limit_ms: NotRequired[int | None]
-    """Running time after which the job fails, milliseconds."""
+    """Running time after which an attempt fails, milliseconds."""
 
     metadata: NotRequired[dict[str, Any] | None]
     """Anything the caller wants to keep with the job; a JSON object of at most 64 KiB."""
