@@ -304,7 +304,7 @@ mod tests {
     fn short_scripts_are_short_texts() {
         let scripts = Scripts::new(true);
         let functions = |script: &Script| script.source.matches("local function").count();
-        assert!(scripts.lead.source.starts_with("#!lua\n"));
+        assert!(scripts.lead.source.starts_with("#!lua"), "{}", scripts.lead.source);
         assert_eq!(functions(&scripts.lead), 1, "{}", scripts.lead.source);
         assert!(functions(&scripts.claim) < functions(&scripts.commit));
     }
