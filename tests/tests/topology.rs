@@ -241,7 +241,7 @@ fn on_a_cluster_a_lost_master_stops_only_its_own_partitions() {
             assert_eq!(server.command(&["CONFIG", "SET", name, value]), "+OK");
         }
     }
-    let world = World::new(CONFIG).at(&cluster.url());
+    let world = World::alone(CONFIG).at(&cluster.url());
     let host = host(&world, PARTITIONS);
     // `redis-cli` gives each master a third of the slots. What all partitions share stays, and so does the server whose
     // address the host has.
