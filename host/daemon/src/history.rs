@@ -33,7 +33,7 @@ pub async fn run(host: String, store: Store, metrics: Arc<Metrics>) {
 }
 
 async fn tell(host: &str, store: &Store, counted: Counted) -> Result<(), Error> {
-    let leads = store.leader().await?.as_deref() == Some(host);
+    let leads = store.leads(host).await?;
     if !leads && counted == Counted::default() {
         return Ok(());
     }

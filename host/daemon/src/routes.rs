@@ -330,7 +330,7 @@ async fn look(
     metrics: &Metrics,
     audit_entries: u64,
 ) -> Result<(), waymark_store::Error> {
-    if store.leader().await?.as_deref() != Some(host) {
+    if !store.leads(host).await? {
         return Ok(());
     }
     for (job_type, stored) in store.routes().await? {

@@ -545,6 +545,14 @@ impl Store {
         Ok(self.inner.link.any(&command).await?)
     }
 
+    /// Does this host lead?
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn leads(&self, host: &str) -> Result<bool, Error> {
+        Ok(self.leader().await?.as_deref() == Some(host))
+    }
+
     /// Tells the host that leads that a schedule may be due sooner than it knows.
     async fn publish_schedules(&self) -> Result<(), Error> {
         let mut command = redis::cmd("PUBLISH");

@@ -69,7 +69,7 @@ impl Ends {
     }
 
     async fn is_wanted(&self) -> Result<bool, Error> {
-        if self.store.leader().await?.as_deref() != Some(self.host.as_str()) {
+        if !self.store.leads(&self.host).await? {
             return Ok(false);
         }
         let routes = self.store.routes().await?;
