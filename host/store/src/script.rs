@@ -85,6 +85,8 @@ struct Include<'a> {
 struct Part<'a> {
     names: Vec<&'a str>,
     lines: Vec<&'a str>,
+    /// All that it may use.
+    words: HashSet<&'a str>,
 }
 
 impl<'a> Include<'a> {
@@ -99,9 +101,12 @@ impl<'a> Include<'a> {
                         Some(function) => words(function).take(1).collect(),
                         None => words(declared.split('=').next().unwrap_or_default()).collect(),
                     };
-                    parts.push(Part { names, lines: vec![line] });
+                    parts.push(Part { names, lines: vec![line], words: HashSet::new() });
                 }
             }
+        }
+        for part in &mut parts {
+            part.words = part.lines.iter().flat_map(|line| words(line)).collect();
         }
         Self { parts }
     }
@@ -112,7 +117,7 @@ impl<'a> Include<'a> {
         let mut kept: Vec<&Part<'a>> = Vec::new();
         for part in self.parts.iter().rev() {
             if part.names.iter().any(|name| used.contains(name)) {
-                used.extend(part.lines.iter().flat_map(|line| words(line)));
+                used.extend(&part.words);
                 kept.push(part);
             }
         }
