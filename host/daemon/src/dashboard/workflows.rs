@@ -112,12 +112,13 @@ struct Drawn<'a> {
 
 impl Drawn<'_> {
     fn below(&self, at: usize) -> String {
-        match self.state.item_counts(at) {
-            Some((total, ended, _)) => {
-                format!("{} of {} items", format::number(ended as u64), format::number(total as u64))
-            }
-            None => self.graph.nodes[at].job_type.clone(),
-        }
+        self.items(at).unwrap_or_else(|| self.graph.nodes[at].job_type.clone())
+    }
+
+    /// How far a node is that has a job for each item of a list.
+    fn items(&self, at: usize) -> Option<String> {
+        let (total, ended, _) = self.state.item_counts(at)?;
+        Some(format!("{} of {} items", format::number(ended as u64), format::number(total as u64)))
     }
 
     fn job(&self, at: usize) -> Option<&View> {
@@ -156,7 +157,7 @@ impl Drawn<'_> {
                                 td.wide { @for other in self.graph.needs[at].iter().take(6) { (self.graph.names[*other as usize]) " " }
                                     @if self.graph.needs[at].len() > 6 { "and " (self.graph.needs[at].len() - 6) " more" } }
                                 td { @if let Some(job) = job { (part::job_link(&job.id)) } @else { span.none { "–" } } }
-                                td.wide.about { @if let Some(error) = error { span.error title=(error) { (error) } } @else if self.state.item_counts(at).is_some() { (self.below(at)) } }
+                                td.wide.about { @if let Some(error) = error { span.error title=(error) { (error) } } @else if let Some(items) = self.items(at) { (items) } }
                             }
                         }
                     }
